@@ -1,0 +1,61 @@
+"""Plain supervised training."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from metafe.contracts import Context, Learner, MetaAlgorithm, Problem, TaskBatch, accuracy, task_loss
+
+
+class Supervised(MetaAlgorithm):
+    """One network for all training rows, whose last layer is dropped afterwards.
+
+    The features are those before the head. It needs no tasks, only rows with labels, and is what meta-learning has to
+    beat.
+
+    Notes
+    -----
+    The loss is the cross-entropy over all training classes, or the mean squared error for continuous targets;
+    the softmax is inside the cross-entropy. `adapt` changes nothing. The "baseline" of Chen et al., "A Closer Look at
+    Few-shot Classification", 2019.
+
+    Examples
+    --------
+    >>> Supervised()
+    Supervised()
+    """
+
+    name = "supervised"
+    trains_on: Literal["tasks", "rows"] = "rows"
+    separable = False
+    adapts_features = False
+    stands_bfloat16 = True
+
+    def accepts(self, problem: Problem) -> str | None:
+        """Say why there is nothing to predict."""
+        if problem.kind != "unlabelled":
+            return None
+        return "supervised needs labels or targets; got none. Pass y to fit."
+
+    def training_defaults(self) -> dict[str, Any]:
+        """Return 64 rows a step."""
+        return {"meta_batch_size": 64}
+
+    def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
+        """Return the backbone with a linear head, one output a class or target."""
+        learner = Learner(backbone, n_features, problem)
+        learner.head = nn.Linear(n_features, problem.n_classes or problem.n_targets)
+        return learner
+
+    def predict(self, learner: Learner, state: dict[str, Tensor], x: Tensor) -> Tensor:
+        """Return the head's scores of all training classes, or its predicted targets."""
+        return learner.head(learner.backbone(x))  # type: ignore[operator, no-any-return]
+
+    def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Return the loss of the head on a mini-batch of rows."""
+        target = batch.query_y if batch.query_class is None else batch.query_class
+        predicted = self.predict(learner, {}, batch.query_x.flatten(0, 1)).float()
+        target = target.flatten(0, 1)
+        return task_loss(predicted, target), {} if target.is_floating_point() else {"accuracy": accuracy(predicted, target)}

@@ -1,0 +1,97 @@
+"""What plugin authors use; everything else in metafe is built on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from metafe.contracts.algorithm import Context, MetaAlgorithm, State
+from metafe.contracts.augmentation import Augmentation
+from metafe.contracts.backbone import Backbone
+from metafe.contracts.errors import (
+    AdaptedSettingWarning,
+    DuplicatePluginError,
+    FeatureQualityWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    MetafeError,
+    MetafeWarning,
+    MissingDependencyError,
+    PluginContractError,
+    PluginLoadWarning,
+    SavedFormatError,
+    TrainingInterruptedWarning,
+    UnknownPluginError,
+    VersionMismatchWarning,
+)
+from metafe.contracts.hooks import hookimpl
+from metafe.contracts.plugin import Plugin
+from metafe.contracts.seeds import Seeds
+from metafe.contracts.spaces import Categorical, Distribution, Float, Int, When
+from metafe.contracts.task_batch import Problem, ProblemKind, TaskBatch, TaskData, collate
+from metafe.contracts.task_source import TaskSource
+
+if TYPE_CHECKING:
+    from metafe.contracts.learner import HeadAlgorithm, Learner, features_of_batch
+    from metafe.contracts.losses import accuracy, task_loss
+
+_NEEDS_TORCH = {
+    "HeadAlgorithm": "learner",
+    "Learner": "learner",
+    "features_of_batch": "learner",
+    "accuracy": "losses",
+    "task_loss": "losses",
+}
+
+__all__ = [
+    "AdaptedSettingWarning",
+    "Augmentation",
+    "Backbone",
+    "Categorical",
+    "Context",
+    "Distribution",
+    "DuplicatePluginError",
+    "FeatureQualityWarning",
+    "Float",
+    "HeadAlgorithm",
+    "Int",
+    "InvalidInputError",
+    "InvalidParameterError",
+    "Learner",
+    "MetaAlgorithm",
+    "MetafeError",
+    "MetafeWarning",
+    "MissingDependencyError",
+    "Plugin",
+    "PluginContractError",
+    "PluginLoadWarning",
+    "Problem",
+    "ProblemKind",
+    "SavedFormatError",
+    "Seeds",
+    "State",
+    "TaskBatch",
+    "TaskData",
+    "TaskSource",
+    "TrainingInterruptedWarning",
+    "UnknownPluginError",
+    "VersionMismatchWarning",
+    "When",
+    "accuracy",
+    "collate",
+    "features_of_batch",
+    "hookimpl",
+    "task_loss",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the names that need torch when they are first asked for."""
+    if name in _NEEDS_TORCH:
+        from importlib import import_module
+
+        return getattr(import_module(f"metafe.contracts.{_NEEDS_TORCH[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

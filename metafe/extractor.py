@@ -1,0 +1,502 @@
+"""The estimator: a scikit-learn transformer that learns features from many tasks."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from metafe.contracts import (
+    Augmentation,
+    Backbone,
+    FeatureQualityWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    MetaAlgorithm,
+    Plugin,
+    Seeds,
+    TaskData,
+    TaskSource,
+)
+from metafe.contracts.errors import UnknownPluginError
+
+if TYPE_CHECKING:
+    from metafe.fitting import Fitted, Recipe
+    from metafe.training.feature_model import FeatureModel
+
+_KIND_OF_PARAMETER = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source"}
+_TRAINING_PARAMETERS = (
+    "max_steps",
+    "meta_batch_size",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "schedule",
+    "patience",
+)
+
+
+class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Learn, from many old problems, features on which a few labels of a new one are enough.
+
+    Parameters
+    ----------
+    backbone : str or Backbone, default="auto"
+        The network, or descriptor, from rows to features. ``"auto"`` takes ``conv4`` for images and ``mlp`` for other
+        rows, and keeps the standardised rows unless the network is better on meta-validation tasks.
+    algorithm : str or MetaAlgorithm, default="auto"
+        How tasks teach the network. ``"auto"`` takes ``protonet`` for classes, ``supervised`` for continuous targets.
+    tasks : str or TaskSource, default="auto"
+        Where tasks come from. ``"auto"`` takes ``groups`` if groups are given, ``classes`` for classes, ``rows`` for
+        continuous targets.
+    augment : str, Augmentation, list of them, or None, default="auto"
+        Changes to training rows, never made in `transform`. ``"auto"`` takes ``rotate90`` and ``affine`` for images,
+        ``noise`` and ``feature-dropout`` for flat rows.
+    max_steps : int or "auto", default="auto"
+        Longest training. ``"auto"`` here and below takes what the algorithm advises, 1000 if it does not say.
+    meta_batch_size : int or "auto", default="auto"
+        Tasks in a step, or rows for algorithms that train on rows.
+    optimizer : {"auto", "adam", "adamw", "sgd", "momentum"}, default="auto"
+        Of the outer loop.
+    learning_rate, weight_decay : float or "auto", default="auto"
+        Of the optimiser.
+    schedule : {"auto", "constant", "cosine", "linear"}, default="auto"
+        How the learning rate falls over ``max_steps``.
+    validation_fraction : float, default=0.25
+        Share of the classes (or groups; rows where there are fewer than four) kept out of training to stop early and
+        to compare with the standardised rows. 0 trains on everything for ``max_steps``.
+    patience : int or "auto", default="auto"
+        Validations without a better score, of about twenty in all, after which training stops.
+    device : str or torch.device, default="auto"
+        Where to compute. ``"auto"`` takes an accelerator where there is one.
+    precision : {"auto", "float32", "bfloat16"}, default="auto"
+        In which the network trains. ``"auto"`` is bfloat16 where the machine has instructions for it and the algorithm
+        stands it. Features are float32 in any case.
+    checkpoint : str, Path or None, default=None
+        Folder in which training writes its state at each validation, and from which an interrupted one goes on.
+    random_state : int, RandomState or None, default=None
+        One integer is drawn from it for each `fit`, from which every random stream derives. Global generators are
+        neither read nor written.
+    verbose : int, default=0
+        1 shows progress and says what ``"auto"`` decided.
+
+    Attributes
+    ----------
+    backbone_, algorithm_, tasks_, augment_
+        The plugins in use.
+    model_ : FeatureModel
+        The fitted model.
+    decisions_ : dict of str to str
+        What ``"auto"`` decided, and why.
+    history_ : list of dict
+        ``step``, ``loss``, ``score`` and ``seconds`` of each validation.
+    validation_ : dict or None
+        Mean score on the meta-validation tasks of the features (``"score"``) and of the standardised rows
+        (``"baseline"``), with the paired ``"gain"`` and its 95 % interval, ``"low"`` to ``"high"``; None where there was
+        nothing to validate on.
+    classes_ : ndarray of shape (n_classes,)
+        Labels seen in `fit`, for a target with classes.
+    input_shape_ : tuple of int
+        Shape of one raw row.
+    n_features_in_ : int
+        Size of the second dimension of ``X``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where ``X`` has them.
+    n_features_out_ : int
+        Width of the features.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from metafe import MetaFeatureExtractor
+    >>> X, y = load_digits(return_X_y=True)
+    >>> extractor = MetaFeatureExtractor("mlp", "protonet", max_steps=20, random_state=0)
+    >>> extractor.fit(X[y < 8], y[y < 8]).transform(X[y >= 8]).shape
+    (354, 64)
+    """
+
+    def __init__(
+        self,
+        backbone: str | Backbone = "auto",
+        algorithm: str | MetaAlgorithm = "auto",
+        tasks: str | TaskSource = "auto",
+        *,
+        augment: str | Augmentation | Sequence[str | Augmentation] | None = "auto",
+        max_steps: int | str = "auto",
+        meta_batch_size: int | str = "auto",
+        optimizer: str = "auto",
+        learning_rate: float | str = "auto",
+        weight_decay: float | str = "auto",
+        schedule: str = "auto",
+        validation_fraction: float = 0.25,
+        patience: int | str = "auto",
+        device: Any = "auto",
+        precision: str = "auto",
+        checkpoint: str | Path | None = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.backbone = backbone
+        self.algorithm = algorithm
+        self.tasks = tasks
+        self.augment = augment
+        self.max_steps = max_steps
+        self.meta_batch_size = meta_batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.device = device
+        self.precision = precision
+        self.checkpoint = checkpoint
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> MetaFeatureExtractor:
+        """Learn features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows of numbers, or images ``(n, H, W)``, ``(n, C, H, W)`` or ``(n, H, W, C)``; or what the backbone takes.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            Classes, or continuous targets. Without ``y`` the features are the standardised rows, or what a named
+            backbone gives untrained.
+        groups : array-like of shape (n_rows,), default=None
+            Each group is a task of its own, with labels local to it.
+
+        Returns
+        -------
+        MetaFeatureExtractor
+            The estimator itself. A fit that fails leaves it as it was.
+
+        Raises
+        ------
+        InvalidInputError
+            Data that cannot be learned from.
+        InvalidParameterError
+            A parameter that cannot work, alone or with the data.
+        UnknownPluginError
+            A plugin name that nothing has registered.
+        PluginContractError
+            A plugin that returned what its contract forbids.
+        """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y, groups)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return features, each row treated as if it were alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out_) float32
+
+        Raises
+        ------
+        NotFittedError
+            `fit` has not been called.
+        InvalidInputError
+            Rows of another shape.
+        """
+        check_is_fitted(self)
+        return self.model_.transform(self._check_rows(X), self._device())
+
+    def adapt(self, X_support: Any, y_support: Any) -> MetaFeatureExtractor:
+        """Return a fitted copy that has adapted to a few labelled rows of a new problem.
+
+        Parameters
+        ----------
+        X_support : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+        y_support : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Their classes, which `fit` need not have seen, or targets.
+
+        Returns
+        -------
+        MetaFeatureExtractor
+            Its `transform` gives the adapted features; for algorithms that adapt a head alone they are the same.
+
+        Raises
+        ------
+        InvalidInputError
+            Labels that do not fit the rows.
+        """
+        from metafe.inputs import check_target
+
+        check_is_fitted(self)
+        rows = self._check_rows(X_support)
+        target = check_target(rows, y_support)
+        if target.y is None:
+            raise InvalidInputError("adapt needs the label of each support row; got none. Pass y_support.")
+        n_way = 0 if target.classes is None else len(target.classes)
+        adapted = copy.copy(self)
+        adapted.model_ = self.model_.adapt(rows, target.y, n_way, self._device())
+        adapted.adapted_classes_ = target.classes
+        return adapted
+
+    def save(self, folder: str | Path) -> None:
+        """Write the fitted extractor to a folder, without pickle; `metafe.load` reads it.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made when it does not exist; a saved extractor in it is replaced.
+
+        Raises
+        ------
+        NotFittedError
+            `fit` has not been called.
+        SavedFormatError
+            The folder holds something else, or a parameter cannot be saved.
+        """
+        from metafe.persistence import save
+
+        check_is_fitted(self)
+        save(self, folder)
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return the parameters, those of plugins named by a string included.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to include ``backbone__width`` and the like.
+
+        Returns
+        -------
+        dict of str to object
+        """
+        parameters: dict[str, Any] = super().get_params(deep=deep)
+        if deep:
+            for name, plugin in self._named_plugins():
+                parameters.update({f"{name}__{k}": v for k, v in plugin.get_params().items()})
+        return parameters
+
+    def set_params(self, **params: Any) -> MetaFeatureExtractor:
+        """Set parameters, of this estimator first and then of its plugins.
+
+        Parameters
+        ----------
+        **params : dict
+            ``backbone__width=64`` replaces the name of a backbone by an object with that width.
+
+        Returns
+        -------
+        MetaFeatureExtractor
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter of a plugin that is ``"auto"``.
+        """
+        super().set_params(**{k: v for k, v in params.items() if "__" not in k})
+        nested = {k: v for k, v in params.items() if "__" in k}
+        for name in {k.split("__")[0] for k in nested} & set(_KIND_OF_PARAMETER):
+            self._replace_name_by_object(name, next(k for k in nested if k.startswith(f"{name}__")))
+        super().set_params(**nested)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether `fit` has been called."""
+        return hasattr(self, "model_")
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn what can be fitted."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = False
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle weights on the CPU."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "model_" in state:
+            state["model_"] = state["model_"].on_cpu()
+        return state
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_out_
+
+    def _fit(self, X: Any, y: Any, groups: Any) -> None:
+        from metafe.decisions import Decisions
+        from metafe.fitting import fit_model, split_data
+        from metafe.inputs import check_groups, check_rows, check_target
+        from metafe.plugins import registry
+
+        decisions = Decisions()
+        raw = self.backbone != "auto" and decisions.backbone(self.backbone, None, "unlabelled").raw_input
+        rows = check_rows(self, X, raw=raw, reset=True)
+        target = check_target(rows, y)
+        _, group_codes = check_groups(rows, groups)
+        data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
+        recipe = self._recipe(decisions, data)
+        registry().manager.hook.metafe_fit_started(extractor=self, settings=vars(recipe.settings))
+        learned = fit_model(recipe, data, *split_data(data, recipe))
+        kept = self._judge(learned, recipe, data)
+        if kept is not learned:
+            decisions.said["backbone"] = f"identity, since {decisions.said['backbone'].split(',')[0]} was not better on meta-validation tasks"
+        self._keep(kept, recipe, target.classes)
+        self.input_shape_ = () if raw else rows.shape[1:]
+        self.decisions_ = decisions.said
+        registry().manager.hook.metafe_fit_finished(extractor=self)
+
+    def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
+        """Resolve every parameter; what cannot work is an error before anything is computed."""
+        from metafe.fitting import Recipe
+        from metafe.plugins import registry
+        from metafe.training.checkpoint import Checkpoint
+        from metafe.training.settings import resolve_device, resolve_precision
+
+        if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
+            raise InvalidParameterError(f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}.")
+        source = decisions.tasks(self.tasks, data.kind, data.groups is not None)
+        reason = source.accepts(data) if source else None
+        if reason:
+            raise InvalidInputError(reason)
+        kind = source.problem(data, ()).kind if source else data.kind
+        algorithm = decisions.algorithm(self.algorithm, kind)
+        device = resolve_device(self.device)
+        seed = self._seed()
+        return Recipe(
+            backbone=decisions.backbone(self.backbone, data.x, data.kind),
+            algorithm=algorithm,
+            source=source,
+            augment=lambda shape, kind: decisions.augmentations(self.augment, shape, kind),
+            settings=self._settings(algorithm),
+            validation_fraction=self.validation_fraction,
+            device=device,
+            dtype=resolve_precision(self.precision, device, algorithm.stands_bfloat16),
+            seeds=Seeds(seed),
+            verbose=self.verbose,
+            checkpoint=Checkpoint(self.checkpoint, self._fingerprint(seed, data)) if self.checkpoint is not None else None,
+            on_validation=lambda metrics: registry().manager.hook.metafe_step_finished(
+                extractor=self, step=int(metrics["step"]), metrics=metrics
+            ),
+        )
+
+    def _keep(self, fitted: Fitted, recipe: Recipe, classes: np.ndarray | None) -> None:
+        """Set the fitted attributes."""
+        for stale in ("classes_", "adapted_classes_"):
+            vars(self).pop(stale, None)
+        if classes is not None:
+            self.classes_ = classes
+        self.model_: FeatureModel = fitted.model
+        self.backbone_ = fitted.model.backbone
+        self.algorithm_ = recipe.algorithm
+        self.tasks_ = recipe.source
+        self.history_ = fitted.outcome.history
+        self.n_features_out_ = fitted.model.n_features
+
+    def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
+        """Compare with the standardised rows; return what to keep."""
+        from metafe.fitting import fit_identity
+        from metafe.training.probe import compare
+
+        self.validation_ = None
+        automatic = self.backbone == "auto"
+        identity = fit_identity(recipe, data, learned)
+        if identity is None or identity.scores is None or learned.scores is None:
+            return identity if automatic and identity is not None else learned
+        comparison = compare(learned.scores, identity.scores)
+        self.validation_ = vars(comparison)
+        if automatic and comparison.low <= 0:
+            return identity
+        if not automatic and comparison.high < 0:
+            warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=5)
+        return learned
+
+    def _settings(self, algorithm: MetaAlgorithm) -> Any:
+        from metafe.training.settings import TrainingSettings
+
+        given = {name: getattr(self, name) for name in _TRAINING_PARAMETERS}
+        return TrainingSettings(**algorithm.training_defaults() | {k: v for k, v in given.items() if not _is_auto(v)})
+
+    def _seed(self) -> int:
+        return int(check_random_state(self.random_state).randint(2**31 - 1)) if self.random_state is not None else _fresh_seed()
+
+    def _fingerprint(self, seed: int, data: TaskData) -> str:
+        """Identify a run: its parameters, seed and data."""
+        import joblib
+
+        parameters = {k: repr(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "checkpoint", "device")}
+        return str(joblib.hash((sorted(parameters.items()), seed, np.shape(data.x), data.y, data.groups)))
+
+    def _check_rows(self, X: Any) -> Any:
+        from metafe.inputs import check_rows
+
+        raw = self.backbone_.raw_input
+        rows = check_rows(self, X, raw=raw, reset=False)
+        if not raw and rows.shape[1:] != self.input_shape_:
+            raise InvalidInputError(
+                f"X must have rows of shape {self.input_shape_}, as in fit; got {rows.shape[1:]}. Resize or reshape them."
+            )
+        return rows
+
+    def _device(self) -> Any:
+        from metafe.training.settings import resolve_device
+
+        return resolve_device(self.device)
+
+    def _named_plugins(self) -> list[tuple[str, Plugin]]:
+        """Return the plugins that a string stands for, leaving out ``"auto"`` and unknown names."""
+        from metafe.plugins import resolve
+
+        found = []
+        for name, kind in _KIND_OF_PARAMETER.items():
+            spec = getattr(self, name)
+            if isinstance(spec, str) and spec != "auto":
+                try:
+                    found.append((name, resolve(kind, spec)))
+                except UnknownPluginError:
+                    continue
+        return found
+
+    def _replace_name_by_object(self, name: str, asked_for: str) -> None:
+        from metafe.plugins import resolve
+
+        spec = getattr(self, name)
+        if not isinstance(spec, str):
+            return
+        if spec == "auto":
+            raise InvalidParameterError(f"{asked_for} needs a named {name}; got {name}='auto'. Set {name}= too.")
+        setattr(self, name, resolve(_KIND_OF_PARAMETER[name], spec))
+
+
+def _is_auto(value: Any) -> bool:
+    return isinstance(value, str) and value == "auto"
+
+
+def _fresh_seed() -> int:
+    """Return a seed from the operating system, so that the global generator is not read."""
+    return int(np.random.SeedSequence().generate_state(1)[0])
+
+
+def _worse_than_rows(name: str, comparison: Any) -> str:
+    return (
+        f"Features should beat the standardised rows on meta-validation tasks; got {comparison.score:.3f} by {name!r} against "
+        f"{comparison.baseline:.3f} (95 % interval of the difference {comparison.low:+.3f} to {comparison.high:+.3f}). "
+        "More classes or groups to learn from, augmentation that fits the data or another backbone would help; "
+        "backbone='auto' keeps the rows."
+    )

@@ -1,0 +1,258 @@
+"""From checked data and resolved plugins to a fitted model."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+from torch import nn
+
+from metafe.algorithms import Untrained
+from metafe.backbones import Identity
+from metafe.contracts import (
+    AdaptedSettingWarning,
+    Augmentation,
+    Backbone,
+    InvalidInputError,
+    InvalidParameterError,
+    Learner,
+    MetaAlgorithm,
+    PluginContractError,
+    Problem,
+    Seeds,
+    TaskData,
+    TaskSource,
+)
+from metafe.training.augmenting import Augmenter
+from metafe.training.checkpoint import Checkpoint
+from metafe.training.feature_model import FeatureModel, encode_in_chunks
+from metafe.training.normalisation import Normaliser, fit_normaliser
+from metafe.training.randomness import use_generator
+from metafe.training.settings import TrainingSettings
+from metafe.training.trainer import Outcome, Trainer
+from metafe.training.validation import Validator
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that is decided before training.
+
+    Parameters
+    ----------
+    backbone, algorithm, source
+        The plugins; ``source`` is None where there is nothing to make tasks of.
+    augment : callable
+        From the encoded row's shape and the problem's kind to the augmentations.
+    settings : TrainingSettings
+    validation_fraction : float
+        Share kept out for meta-validation; 0 for none.
+    device : torch.device
+    dtype : torch.dtype
+    seeds : Seeds
+    verbose : int
+    checkpoint : Checkpoint or None
+    on_validation : callable or None
+    """
+
+    backbone: Backbone
+    algorithm: MetaAlgorithm
+    source: TaskSource | None
+    augment: Callable[[tuple[int, ...], Any], list[Augmentation]]
+    settings: TrainingSettings
+    validation_fraction: float
+    device: torch.device
+    dtype: torch.dtype
+    seeds: Seeds
+    verbose: int = 0
+    checkpoint: Checkpoint | None = None
+    on_validation: Callable[[Mapping[str, float]], None] | None = None
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model and how it came about.
+
+    Parameters
+    ----------
+    model : FeatureModel
+    outcome : Outcome
+    scores : ndarray of shape (n_tasks,) or None
+        Of the model on the meta-validation tasks; None where there were none.
+    validator : Validator or None
+        The tasks, to judge other features on.
+    train, valid : TaskData or None
+        The split, before encoding.
+    """
+
+    model: FeatureModel
+    outcome: Outcome = field(default_factory=Outcome)
+    scores: np.ndarray | None = None
+    validator: Validator | None = None
+    train: TaskData | None = None
+    valid: TaskData | None = None
+
+
+def split_data(data: TaskData, recipe: Recipe) -> tuple[TaskData, TaskData | None]:
+    """Check that tasks can be drawn, say what is adapted, and keep rows out for meta-validation.
+
+    Raises
+    ------
+    InvalidInputError
+        The task source does not accept the data.
+    """
+    if recipe.source is None:
+        return data, None
+    if reason := recipe.source.accepts(data):
+        raise InvalidInputError(reason)
+    for sentence in recipe.source.adjustments(data):
+        warnings.warn(sentence, AdaptedSettingWarning, stacklevel=4)
+    if not recipe.validation_fraction:
+        return data, None
+    return recipe.source.split(data, recipe.validation_fraction, recipe.seeds.child("split"))
+
+
+def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData | None) -> Fitted:
+    """Fit the encoder, build the learner, train it and score it.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    data : TaskData
+        All raw rows.
+    train, valid : TaskData
+        As `split_data` returned them.
+
+    Returns
+    -------
+    Fitted
+
+    Raises
+    ------
+    InvalidInputError, InvalidParameterError
+        A plugin does not accept the data or the problem.
+    PluginContractError
+        A plugin returned what its contract forbids.
+    """
+    if reason := recipe.backbone.accepts(data.x):
+        raise InvalidInputError(reason)
+    backbone = _fit_encoder(recipe, train)
+    x = encode_in_chunks(backbone, data.x)
+    encoded = train.with_x(x)
+    input_shape = tuple(int(n) for n in x.shape[1:])
+    problem = _problem(recipe, encoded, input_shape)
+    augmenter = Augmenter(recipe.augment(input_shape, problem.kind), input_shape, problem.n_classes)
+    normaliser = fit_normaliser(encoded, backbone.standardise)
+    learner = _build_learner(recipe, backbone, encoded, normaliser, dataclasses.replace(problem, n_classes=augmenter.n_classes_with_views))
+    validator = _validator(recipe, valid, x)
+    outcome = _train(recipe, learner, encoded, validator, normaliser, augmenter)
+    model = FeatureModel(backbone, recipe.algorithm, learner, normaliser, input_shape)
+    scores = validator.score(recipe.algorithm, learner, normaliser) if validator else None
+    return Fitted(model, outcome, scores, validator, train, valid)
+
+
+def _fit_encoder(recipe: Recipe, train: TaskData) -> Backbone:
+    backbone = clone(recipe.backbone)
+    if type(backbone).fit is Backbone.fit:
+        return backbone
+    whole = len(train) == len(train.x)
+    rows = train.x if whole else _safe_indexing(train.x, train.rows)
+    labels = None if train.y is None else train.y[train.rows]
+    return backbone.fit(rows, labels, recipe.seeds.child("encoder"))
+
+
+def _problem(recipe: Recipe, train: TaskData, input_shape: tuple[int, ...]) -> Problem:
+    problem = recipe.source.problem(train, input_shape) if recipe.source else Problem("unlabelled", input_shape)
+    if reason := recipe.algorithm.accepts(problem):
+        raise InvalidParameterError(reason)
+    return problem
+
+
+def _build_learner(recipe: Recipe, backbone: Backbone, train: TaskData, normaliser: Normaliser, problem: Problem) -> Learner:
+    with use_generator(recipe.seeds.torch("initialisation")):
+        module = backbone.build(problem.input_shape)
+        if not isinstance(module, nn.Module):
+            raise PluginContractError(f"Backbone {backbone.name!r} must build a torch.nn.Module; got {type(module).__name__}. Fix its build.")
+        n_features = _measure_width(backbone, module, train, normaliser)
+        learner = recipe.algorithm.build(module, n_features, problem)
+    if not isinstance(learner, Learner):
+        raise PluginContractError(f"Algorithm {recipe.algorithm.name!r} must build a Learner; got {type(learner).__name__}. Fix its build.")
+    return learner
+
+
+def _measure_width(backbone: Backbone, module: nn.Module, train: TaskData, normaliser: Normaliser) -> int:
+    """Run two rows through the module, check what comes out and return its width."""
+    rows = normaliser(torch.as_tensor(train.take(train.rows[:2])))
+    with torch.no_grad():
+        features = module.eval()(rows)
+    is_matrix = isinstance(features, torch.Tensor) and features.ndim == 2 and len(features) == len(rows)
+    if not is_matrix or not features.is_floating_point():
+        received = f"shape {tuple(features.shape)}, {features.dtype}" if isinstance(features, torch.Tensor) else type(features).__name__
+        raise PluginContractError(
+            f"Backbone {backbone.name!r} must map {len(rows)} rows to a floating-point tensor of shape ({len(rows)}, n_features); "
+            f"got {received}. Fix its build."
+        )
+    if not torch.isfinite(features).all():
+        raise PluginContractError(f"Backbone {backbone.name!r} must give finite features; got NaN or infinity. Fix its build.")
+    return int(features.shape[1])
+
+
+def _validator(recipe: Recipe, valid: TaskData | None, x: np.ndarray) -> Validator | None:
+    if recipe.source is None or valid is None:
+        return None
+    return Validator(recipe.source, valid.with_x(x), recipe.settings.n_validation_tasks, recipe.seeds.child("validation"), recipe.device)
+
+
+def _train(
+    recipe: Recipe, learner: Learner, train: TaskData, validator: Validator | None, normaliser: Normaliser, augmenter: Augmenter
+) -> Outcome:
+    if recipe.source is None:
+        learner.eval()
+        return Outcome()
+    trainer = Trainer(
+        recipe.algorithm,
+        learner,
+        recipe.source,
+        train,
+        validator,
+        settings=recipe.settings,
+        normaliser=normaliser,
+        augmenter=augmenter,
+        seeds=recipe.seeds.child("training"),
+        device=recipe.device,
+        dtype=recipe.dtype,
+        checkpoint=recipe.checkpoint,
+        verbose=recipe.verbose,
+        on_validation=recipe.on_validation,
+    )
+    return trainer.run()
+
+
+def fit_identity(recipe: Recipe, data: TaskData, learned: Fitted) -> Fitted | None:
+    """Fit the standardised rows on the same split and score them on the same tasks.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the learned features.
+    data : TaskData
+        All raw rows.
+    learned : Fitted
+        What to compare with.
+
+    Returns
+    -------
+    Fitted or None
+        None for rows that are not numbers, and for tasks that depend on the values in them.
+    """
+    if not isinstance(data.x, np.ndarray) or (recipe.source is not None and not recipe.source.selects_rows):
+        return None
+    plain = dataclasses.replace(recipe, backbone=Identity(), algorithm=Untrained(), augment=lambda shape, kind: [], checkpoint=None)
+    train = data if learned.train is None else learned.train
+    return fit_model(dataclasses.replace(plain, on_validation=None, verbose=0), data, train, learned.valid)

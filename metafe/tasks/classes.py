@@ -1,0 +1,153 @@
+"""Tasks from one data set with many classes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from metafe.contracts import Int, Problem, Seeds, TaskData
+from metafe.contracts.spaces import SearchSpace
+from metafe.contracts.task_batch import SMALLEST_CLASS
+from metafe.tasks.episodes import (
+    FEWEST_TO_HOLD_OUT_FROM,
+    Episode,
+    EpisodeShape,
+    EpisodeSource,
+    Range,
+    as_range,
+    class_episode,
+    hold_out,
+    split_rows_within,
+)
+
+DEFAULT_WAY = 5
+
+
+class ClassTasks(EpisodeSource):
+    """Each task tells a few classes apart, drawn at random from all of them.
+
+    Parameters
+    ----------
+    n_way : int, (int, int) or None, default=None
+        Classes in a task, fixed or drawn for each step from a range. ``None`` takes 5, or all where there are fewer.
+    n_shot : int or (int, int), default=(1, 5)
+        Support rows of each class.
+    n_query : int or (int, int), default=10
+        Query rows of each class. Classes with fewer rows give what they have; a class needs at least two rows.
+    within_groups : float, default=0.0
+        Share of the tasks whose classes all come from one group, for example from one alphabet; needs ``groups``.
+
+    Notes
+    -----
+    Episodic training of Vinyals et al., "Matching Networks for One Shot Learning", 2016. Meta-validation keeps classes
+    out, so that it judges on novel classes; with fewer than four classes it keeps rows out.
+
+    Examples
+    --------
+    >>> data = TaskData(np.arange(40.0)[:, None], np.repeat(np.arange(4), 10), None, np.arange(40))
+    >>> batch, = ClassTasks(n_way=3, n_shot=1, n_query=5).draw(data, n=2, step=0, seeds=Seeds(0))
+    >>> batch.support_x.shape, batch.query_x.shape
+    ((2, 3, 1), (2, 15, 1))
+    """
+
+    name = "classes"
+
+    def __init__(
+        self, n_way: Range | None = None, n_shot: Range = (1, 5), n_query: Range = 10, within_groups: float = 0.0
+    ) -> None:
+        self.n_way = n_way
+        self.n_shot = n_shot
+        self.n_query = n_query
+        self.within_groups = within_groups
+
+    def search_space(self, problem: Problem) -> SearchSpace:
+        """Declare way and shot."""
+        return {"n_way": Int(2, max(2, min(20, problem.max_way))), "n_shot": Int(1, 5)}
+
+    def accepts(self, data: TaskData) -> str | None:
+        """Say why no task can be drawn: no classes, too few of them, or too small ones."""
+        if data.kind != "classification":
+            return f"classes needs y with classes; got {data.kind} data. Use tasks='groups' or 'rows'."
+        usable = len(_usable(data))
+        if usable < 2:
+            return (
+                f"classes needs at least 2 classes with at least {SMALLEST_CLASS} rows; got {len(data.classes)} "
+                f"with {usable} of that size. Merge rare classes, or pass continuous targets as floats that are not whole."
+            )
+        lowest = self._way_range(data)[0]
+        if self.n_way is not None and lowest > usable:
+            return f"classes n_way must be at most the {usable} classes with {SMALLEST_CLASS} rows or more; got {self.n_way}. Lower n_way."
+        if self.within_groups and data.groups is None:
+            return f"classes within_groups={self.within_groups} needs groups; got none. Pass groups= to fit."
+        return None
+
+    def adjustments(self, data: TaskData) -> list[str]:
+        """Say which classes are too small for a task, or for all the rows wanted."""
+        sizes = data.class_sizes
+        wanted = as_range("n_shot", self.n_shot, 1)[1] + as_range("n_query", self.n_query, 1)[1]
+        too_small, small = int((sizes < SMALLEST_CLASS).sum()), int((sizes < wanted).sum())
+        said = []
+        if too_small:
+            said.append(f"classes needs {SMALLEST_CLASS} rows of a class; {too_small} of {len(sizes)} have one and are left out.")
+        if small > too_small:
+            said.append(
+                f"classes n_shot={self.n_shot} and n_query={self.n_query} want {wanted} rows of a class; {small - too_small} of "
+                f"{len(sizes)} have fewer (the smallest {sizes[sizes >= SMALLEST_CLASS].min()}), so their tasks are smaller."
+            )
+        return said
+
+    def split(self, data: TaskData, fraction: float, seeds: Seeds) -> tuple[TaskData, TaskData | None]:
+        """Keep classes out; rows of every class where there are fewer than four classes."""
+        usable = _usable(data)
+        rng = seeds.numpy("split")
+        rows = [data.rows_by_class[i] for i in usable]
+        if len(usable) < FEWEST_TO_HOLD_OUT_FROM:
+            return split_rows_within(data, rows, fraction, rng)
+        n_keep = max(2, self._way_range(data)[0] if self.n_way is not None else 2)
+        if len(usable) - n_keep < 2:
+            return split_rows_within(data, rows, fraction, rng)
+        out = hold_out(len(usable), fraction, rng, n_keep)
+        train, valid = (np.sort(np.concatenate([r for r, o in zip(rows, out, strict=True) if o == side])) for side in (False, True))
+        return data.restrict(train), data.restrict(valid)
+
+    def problem(self, data: TaskData, input_shape: tuple[int, ...]) -> Problem:
+        """Describe the tasks: their largest number of classes, and how many classes there are in all."""
+        largest = min(self._way_range(data)[1], len(_usable(data)))
+        return Problem("classification", input_shape, n_classes=len(data.classes), max_way=largest)
+
+    def shapes(self, data: TaskData) -> list[EpisodeShape]:
+        """Return the smallest and the largest episode."""
+        n_usable = len(_usable(data))
+        ways, shots, queries = (
+            [min(way, n_usable) for way in self._way_range(data)],
+            as_range("n_shot", self.n_shot, 1),
+            as_range("n_query", self.n_query, 1),
+        )
+        return [EpisodeShape(*sizes) for sizes in zip(ways, shots, queries, strict=True)]
+
+    def episode(self, data: TaskData, shape: EpisodeShape, rng: np.random.Generator) -> Episode:
+        """Draw classes, then rows of each."""
+        within = self.within_groups > 0 and rng.random() < self.within_groups
+        candidates = _usable_in_a_group(data, rng) if within else _usable(data)
+        positions = rng.choice(candidates, min(shape.n_way, len(candidates)), replace=False)
+        return class_episode([data.rows_by_class[p] for p in positions], positions, shape, rng)
+
+    def _way_range(self, data: TaskData) -> tuple[int, int]:
+        if self.n_way is None:
+            way = max(2, min(DEFAULT_WAY, len(_usable(data))))
+            return way, way
+        return as_range("n_way", self.n_way, 2)
+
+
+def _usable(data: TaskData) -> np.ndarray:
+    """Return the positions of classes large enough for a task."""
+    return np.flatnonzero(data.class_sizes >= SMALLEST_CLASS)
+
+
+def _usable_in_a_group(data: TaskData, rng: np.random.Generator) -> np.ndarray:
+    """Return the positions of the usable classes of one random group, or all where no group has two of them."""
+    for group in rng.permutation(len(data.classes_by_group)):
+        inside = data.classes_by_group[group]
+        usable = inside[data.class_sizes[inside] >= SMALLEST_CLASS]
+        if len(usable) >= 2:
+            return usable
+    return _usable(data)

@@ -1,0 +1,198 @@
+"""What task sources share whose tasks are selections of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+import numpy as np
+
+from metafe.contracts import InvalidParameterError, Seeds, TaskBatch, TaskData, TaskSource, collate
+from metafe.contracts.task_batch import SMALLEST_CLASS
+
+Range = int | tuple[int, int]
+
+# With fewer, too few classes (or groups) would be left on either side of a split.
+FEWEST_TO_HOLD_OUT_FROM = 4
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task as row numbers.
+
+    Parameters
+    ----------
+    support, query : ndarray of shape (S,) and (Q,) int64
+        Rows of the data.
+    support_y, query_y : ndarray of shape (S,) and (Q,) int64, or (S, n_targets) and (Q, n_targets)
+        Labels within the task, or targets.
+    classes : ndarray of shape (n_way,) int64 or None
+        Labels across tasks of the labels within the task; None for regression.
+    """
+
+    support: np.ndarray
+    query: np.ndarray
+    support_y: np.ndarray
+    query_y: np.ndarray
+    classes: np.ndarray | None = None
+
+    def to_batch(self, data: TaskData) -> TaskBatch:
+        """Take the rows of the episode from ``data``, as a batch of one task."""
+        known = self.classes is not None
+        return TaskBatch(
+            support_x=data.take(self.support)[None],
+            support_y=self.support_y[None],
+            query_x=data.take(self.query)[None],
+            query_y=self.query_y[None],
+            n_way=len(self.classes) if self.classes is not None else 0,
+            support_class=self.classes[self.support_y][None] if known else None,  # type: ignore[index]
+            query_class=self.classes[self.query_y][None] if known else None,  # type: ignore[index]
+        )
+
+
+class EpisodeSource(TaskSource):
+    """Base of sources whose tasks are selections of rows: a subclass writes `episode`."""
+
+    selects_rows = True
+
+    def episode(self, data: TaskData, shape: EpisodeShape, rng: np.random.Generator) -> Episode:
+        """Draw one episode of about the given shape."""
+        raise NotImplementedError
+
+    def shapes(self, data: TaskData) -> list[EpisodeShape]:
+        """Return the smallest and the largest shape that the settings allow."""
+        raise NotImplementedError
+
+    def episodes(self, data: TaskData, n: int, rng: np.random.Generator) -> list[Episode]:
+        """Draw ``n`` episodes of one shape, itself drawn between the smallest and the largest."""
+        small, large = self.shapes(data)[0], self.shapes(data)[-1]
+        shape = EpisodeShape(
+            n_way=int(rng.integers(small.n_way, large.n_way + 1)),
+            n_shot=int(rng.integers(small.n_shot, large.n_shot + 1)),
+            n_query=int(rng.integers(small.n_query, large.n_query + 1)),
+        )
+        return [self.episode(data, shape, rng) for _ in range(n)]
+
+    def task(self, data: TaskData, rng: np.random.Generator) -> TaskBatch:
+        """Draw one task."""
+        return self.episodes(data, 1, rng)[0].to_batch(data)
+
+    def draw(self, data: TaskData, n: int, step: int, seeds: Seeds) -> list[TaskBatch]:
+        """Draw ``n`` tasks; all of a step have one shape, unless classes or groups are too small for it."""
+        episodes = self.episodes(data, n, seeds.numpy("tasks", step))
+        return collate([episode.to_batch(data) for episode in episodes])
+
+    def draw_validation(self, data: TaskData, n: int, seeds: Seeds) -> list[TaskBatch]:
+        """Draw ``n`` tasks, in equal parts of the smallest and the largest shape."""
+        return collate([episode.to_batch(data) for episode in self.validation_episodes(data, n, seeds)])
+
+    def validation_episodes(self, data: TaskData, n: int, seeds: Seeds) -> list[Episode]:
+        """Draw ``n`` episodes to judge on; the same ones for the same labels, groups and seeds."""
+        rng = seeds.numpy("validation")
+        shapes = self.shapes(data)
+        return [self.episode(data, shapes[i % len(shapes)], rng) for i in range(n)]
+
+
+@dataclass(frozen=True, order=True)
+class EpisodeShape:
+    """How many classes an episode has, and how many rows of each."""
+
+    n_way: int
+    n_shot: int
+    n_query: int
+
+
+def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
+    """Return the bounds of an int or a pair of ints.
+
+    Raises
+    ------
+    InvalidParameterError
+        Neither of them, or out of order, or below ``minimum``.
+    """
+    pair = (value, value) if isinstance(value, int | np.integer) else value
+    valid = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(v, int | np.integer) for v in pair)
+    if not valid or not minimum <= pair[0] <= pair[1]:
+        raise InvalidParameterError(
+            f"{name} must be a whole number of at least {minimum}, or a pair (low, high) of them; got {value!r}."
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def pick_rows(
+    rows_by_class: list[np.ndarray], shape: EpisodeShape, rng: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Pick support and query rows of each class, as many of each as the smallest class allows.
+
+    Parameters
+    ----------
+    rows_by_class : list of ndarray
+        Rows of the classes of one task, at least two in each.
+    shape : EpisodeShape
+        What is wanted; at least one support and one query row remain.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    support, query : list of ndarray
+        Disjoint rows of each class.
+    """
+    fewest = min(len(rows) for rows in rows_by_class)
+    n_shot = min(shape.n_shot, fewest - 1)
+    n_query = min(shape.n_query, fewest - n_shot)
+    picked = [rows[rng.choice(len(rows), n_shot + n_query, replace=False)] for rows in rows_by_class]
+    return [rows[:n_shot] for rows in picked], [rows[n_shot:] for rows in picked]
+
+
+def class_episode(
+    rows_by_class: list[np.ndarray], classes: np.ndarray, shape: EpisodeShape, rng: np.random.Generator
+) -> Episode:
+    """Make an episode from rows of its classes, in random order of the classes."""
+    support, query = pick_rows(rows_by_class, shape, rng)
+    labels = np.arange(len(classes))
+    return Episode(
+        support=np.concatenate(support),
+        query=np.concatenate(query),
+        support_y=np.repeat(labels, len(support[0])),
+        query_y=np.repeat(labels, len(query[0])),
+        classes=classes,
+    )
+
+
+def hold_out(n: int, fraction: float, rng: np.random.Generator, n_keep: int = 2) -> np.ndarray:
+    """Choose at least two of ``n`` classes or groups to keep out, leaving at least ``n_keep``.
+
+    Returns
+    -------
+    ndarray of shape (n,) bool
+        True where kept out.
+    """
+    n_out = min(max(2, round(fraction * n)), n - n_keep)
+    held_out = np.zeros(n, dtype=bool)
+    held_out[rng.permutation(n)[:n_out]] = True
+    return held_out
+
+
+def split_rows_within(
+    data: TaskData, parts: list[np.ndarray], fraction: float, rng: np.random.Generator, smallest: int = SMALLEST_CLASS
+) -> tuple[TaskData, TaskData | None]:
+    """Keep rows of every class (or group) out, where it has enough for both sides.
+
+    Returns
+    -------
+    train, valid : TaskData
+        ``valid`` is None when too few classes or groups have enough rows.
+    """
+    train, valid = [], []
+    for rows in parts:
+        n_out = max(smallest, round(fraction * len(rows)))
+        shuffled = rng.permutation(rows)
+        enough = len(rows) - n_out >= smallest
+        train.append(shuffled[n_out:] if enough else shuffled)
+        valid.extend([shuffled[:n_out]] if enough else [])
+    if len(valid) < min(2, len(parts)):
+        return data, None
+    return data.restrict(np.sort(np.concatenate(train))), data.restrict(np.sort(np.concatenate(valid)))
+
+

@@ -1,0 +1,198 @@
+"""A fitted model: from raw rows to features, a constant number of rows at a time."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import _safe_indexing
+from torch import Tensor
+
+from metafe.contracts import Backbone, Context, Learner, MetaAlgorithm, PluginContractError, State
+from metafe.training.normalisation import Normaliser
+
+VALUES_PER_CHUNK = 2**18
+MOST_ROWS_PER_CHUNK = 1024
+
+
+def chunk_size(input_shape: tuple[int, ...]) -> int:
+    """Return how many rows are computed at a time: a power of two that depends on the shape of a row alone.
+
+    Kernels choose other code paths for batches of other sizes, whose results differ in the last digits. With chunks of
+    one size, the last one padded, a row's features are the same whatever came with it.
+
+    Examples
+    --------
+    >>> chunk_size((64,)), chunk_size((1, 28, 28)), chunk_size((3, 224, 224))
+    (1024, 256, 1)
+    """
+    fitting = VALUES_PER_CHUNK // max(1, math.prod(input_shape))
+    return max(1, min(MOST_ROWS_PER_CHUNK, 2 ** max(0, fitting.bit_length() - 1)))
+
+
+def features_in_chunks(x: np.ndarray, forward: Callable[[Tensor], Tensor], device: torch.device) -> np.ndarray:
+    """Compute features of encoded rows in chunks of constant size.
+
+    Parameters
+    ----------
+    x : ndarray of shape (n, *input_shape)
+        Encoded rows of any numeric type, byte order and layout; memory-mapped ones are read a chunk at a time.
+    forward : callable
+        Maps raw tensors ``(chunk, *input_shape)`` on the device to features ``(chunk, n_features)``.
+    device : torch.device
+        Where to compute.
+
+    Returns
+    -------
+    ndarray of shape (n, n_features) float32
+    """
+    size = chunk_size(x.shape[1:])
+    buffer: Tensor | None = None
+    parts = []
+    for start in range(0, len(x), size):
+        rows = _as_tensor(x[start : start + size])
+        if buffer is None:
+            # Its own memory, since some kernels' last digits depend on the alignment of their input.
+            buffer = torch.zeros((size, *rows.shape[1:]), dtype=rows.dtype)
+        buffer[: len(rows)] = rows
+        parts.append(forward(buffer.to(device))[: len(rows)].float().cpu().numpy().copy())
+    return np.concatenate(parts)
+
+
+def encode_in_chunks(backbone: Backbone, X: Any) -> np.ndarray:
+    """Encode raw rows, in chunks of constant size where the encoder computes.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With a fitted encoder.
+    X : array-like of shape (n, ...)
+
+    Returns
+    -------
+    ndarray of shape (n, *input_shape)
+
+    Raises
+    ------
+    PluginContractError
+        The encoder returned something else than one finite numeric row for each row.
+    """
+    if type(backbone).encode is Backbone.encode or backbone.encode_is_view:
+        return _checked_rows(backbone, backbone.encode(X), len(X))
+    size = chunk_size(np.shape(X)[1:]) if isinstance(X, np.ndarray) else 64
+    parts = []
+    for start in range(0, len(X), size):
+        chunk = np.arange(start, start + size).clip(max=len(X) - 1)
+        encoded = _checked_rows(backbone, backbone.encode(_safe_indexing(X, chunk)), size)
+        if not np.isfinite(encoded).all():
+            raise PluginContractError(f"Backbone {backbone.name!r} must encode rows to finite numbers; got NaN or infinity. Fix its encode.")
+        parts.append(encoded[: min(size, len(X) - start)])
+    return np.concatenate(parts)
+
+
+@dataclass(frozen=True)
+class FeatureModel:
+    """Everything that turns raw rows into features.
+
+    Parameters
+    ----------
+    backbone : Backbone
+        With a fitted encoder.
+    algorithm : MetaAlgorithm
+    learner : Learner
+        In evaluation mode.
+    normaliser : Normaliser
+    input_shape : tuple of int
+        Shape of one encoded row.
+    state : dict of str to Tensor
+        What `adapt` left; empty when the model is not adapted.
+    n_way : int, default=0
+        Classes that the model is adapted to.
+    """
+
+    backbone: Backbone
+    algorithm: MetaAlgorithm
+    learner: Learner
+    normaliser: Normaliser
+    input_shape: tuple[int, ...]
+    state: State = field(default_factory=dict)
+    n_way: int = 0
+
+    @property
+    def n_features(self) -> int:
+        """Width of the features."""
+        return self.learner.n_features
+
+    def transform(self, X: Any, device: torch.device) -> np.ndarray:
+        """Return the features of raw rows, ``(n, n_features)`` float32, each computed as if it were alone."""
+        return self.transform_encoded(encode_in_chunks(self.backbone, X), device)
+
+    def transform_encoded(self, x: np.ndarray, device: torch.device) -> np.ndarray:
+        """Return the features of encoded rows."""
+        return features_in_chunks(x, self._on(device, self.algorithm.features), device)
+
+    def predict(self, X: Any, device: torch.device) -> np.ndarray:
+        """Return the adapted learner's class scores or targets of raw rows, ``(n, n_outputs)``."""
+        return features_in_chunks(encode_in_chunks(self.backbone, X), self._on(device, self.algorithm.predict), device)
+
+    def adapt(self, X: Any, y: np.ndarray, n_way: int, device: torch.device) -> FeatureModel:
+        """Return the model adapted to a support set, this one left as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (S, ...)
+            Raw support rows.
+        y : ndarray of shape (S,) int64 or (S, n_targets) float32
+            Labels within the task, or targets.
+        n_way : int
+            Number of classes; 0 for regression.
+        device : torch.device
+
+        Returns
+        -------
+        FeatureModel
+        """
+        learner = self.learner.to(device).eval()
+        support = self.normaliser(_as_tensor(encode_in_chunks(self.backbone, X)).to(device))
+        with torch.no_grad():
+            state = self.algorithm.adapt(learner, support, torch.as_tensor(y).to(device), n_way, Context(training=False))
+        return dataclasses.replace(self, state={k: v.detach().cpu() for k, v in state.items()}, n_way=n_way)
+
+    def on_cpu(self) -> FeatureModel:
+        """Return a copy whose weights are on the CPU, for pickling."""
+        if all(p.device.type == "cpu" for p in self.learner.parameters()):
+            return self
+        return dataclasses.replace(self, learner=copy.deepcopy(self.learner).cpu())
+
+    def _on(self, device: torch.device, function: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
+        learner = self.learner.to(device).eval()
+        state = {k: v.to(device) for k, v in self.state.items()}
+
+        def forward(rows: Tensor) -> Tensor:
+            # no_grad, not inference_mode: what inference mode makes cannot enter an inner loop later.
+            with torch.no_grad():
+                return function(learner, state, self.normaliser(rows))
+
+        return forward
+
+
+def _as_tensor(rows: np.ndarray) -> Tensor:
+    """Copy rows to a tensor, whatever their byte order, strides and permissions."""
+    return torch.from_numpy(np.array(rows, dtype=rows.dtype.newbyteorder("="), order="C", copy=True))
+
+
+def _checked_rows(backbone: Backbone, encoded: Any, n_rows: int) -> np.ndarray:
+    numeric = isinstance(encoded, np.ndarray) and encoded.dtype.kind in "biuf"
+    if not numeric or encoded.ndim < 2 or len(encoded) != n_rows:
+        received = f"shape {encoded.shape}, {encoded.dtype}" if isinstance(encoded, np.ndarray) else type(encoded).__name__
+        raise PluginContractError(
+            f"Backbone {backbone.name!r} must encode {n_rows} rows to a numeric array of shape ({n_rows}, ...); got {received}. "
+            "Fix its encode."
+        )
+    return encoded

@@ -1,0 +1,107 @@
+"""Judging features by the simplest heads: nearest centroid for classes, ridge for targets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+
+from metafe.contracts import TaskBatch
+
+# What a task counts whose features are not finite: worse than any that are.
+WORST = -np.inf
+
+
+def probe_tasks(batches: Sequence[TaskBatch]) -> np.ndarray:
+    """Score the features of each task.
+
+    Parameters
+    ----------
+    batches : sequence of TaskBatch
+        With features in place of rows, as NumPy arrays.
+
+    Returns
+    -------
+    ndarray of shape (n_tasks,)
+        Accuracy of the nearest centroid, or R² of ridge regression; minus infinity where features are not finite.
+    """
+    return np.concatenate([_score_classes(b) if b.n_way else _score_targets(b) for b in batches])
+
+
+def centroid_predictions(batch: TaskBatch) -> np.ndarray:
+    """Return the nearest class mean of each query row, ``(T, Q)`` labels."""
+    support, query = (np.asarray(x, dtype=np.float64).reshape(*x.shape[:2], -1) for x in (batch.support_x, batch.query_x))
+    membership = (np.asarray(batch.support_y)[:, None, :] == np.arange(batch.n_way)[:, None]).astype(np.float64)
+    centroids = membership @ support / membership.sum(-1, keepdims=True)
+    # The squared norm of the query is the same for all centroids and cannot change which is nearest.
+    distances = (centroids**2).sum(-1)[:, None, :] - 2 * query @ np.swapaxes(centroids, 1, 2)
+    return distances.argmin(-1)  # type: ignore[no-any-return]
+
+
+def _score_classes(batch: TaskBatch) -> np.ndarray:
+    correct = (centroid_predictions(batch) == batch.query_y).mean(-1)
+    return np.where(_finite(batch), correct, WORST)
+
+
+def _score_targets(batch: TaskBatch) -> np.ndarray:
+    finite = _finite(batch)
+    return np.array([_ridge_score(batch, t) if finite[t] else WORST for t in range(len(batch))])
+
+
+def _ridge_score(batch: TaskBatch, t: int) -> float:
+    support, query = (x[t].reshape(x.shape[1], -1) for x in (batch.support_x, batch.query_x))
+    predicted = Ridge(alpha=1.0).fit(support, batch.support_y[t]).predict(query).reshape(len(query), -1)
+    return float(r2_score(batch.query_y[t], predicted)) if len(query) > 1 else WORST
+
+
+def _finite(batch: TaskBatch) -> np.ndarray:
+    return np.array([np.isfinite(s).all() and np.isfinite(q).all() for s, q in zip(batch.support_x, batch.query_x, strict=True)])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A paired comparison of two sets of features on the same tasks.
+
+    Parameters
+    ----------
+    score, baseline : float
+        Mean score of either.
+    gain, low, high : float
+        Mean difference, with its 95 % interval.
+    """
+
+    score: float
+    baseline: float
+    gain: float
+    low: float
+    high: float
+
+
+def compare(scores: np.ndarray, baselines: np.ndarray) -> Comparison:
+    """Compare scores of the same tasks, pair by pair.
+
+    Parameters
+    ----------
+    scores, baselines : ndarray of shape (n,)
+        In the same order.
+
+    Returns
+    -------
+    Comparison
+        With the interval of Student's t distribution.
+    """
+    difference = scores - baselines
+    mean, half = mean_interval(difference)
+    return Comparison(float(scores.mean()), float(baselines.mean()), mean, mean - half, mean + half)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the mean and half the width of its 95 % interval, which is infinite for fewer than two values."""
+    mean = float(values.mean())
+    if len(values) < 2 or not np.isfinite(values).all():
+        return mean, float("inf")
+    return mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))

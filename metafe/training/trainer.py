@@ -1,0 +1,307 @@
+"""The outer loop."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from metafe.contracts import (
+    Context,
+    Learner,
+    MetaAlgorithm,
+    MetafeWarning,
+    PluginContractError,
+    Seeds,
+    TaskBatch,
+    TaskData,
+    TaskSource,
+    TrainingInterruptedWarning,
+)
+from metafe.training.augmenting import Augmenter
+from metafe.training.batch_norm import fix_statistics, use_batch_statistics
+from metafe.training.checkpoint import Checkpoint
+from metafe.training.normalisation import Normaliser
+from metafe.training.progress import show_progress
+from metafe.training.randomness import use_generator
+from metafe.training.rows import draw_rows
+from metafe.training.settings import TrainingSettings
+from metafe.training.validation import Validator
+
+# Rows whose average statistics batch normalisation keeps.
+STATISTICS_ROWS = 1024
+STATISTICS_BATCH = 256
+
+
+@dataclass
+class Outcome:
+    """How training went.
+
+    Parameters
+    ----------
+    history : list of dict
+        ``step``, ``loss``, ``score`` and ``seconds`` at each validation, with what the algorithm adds.
+    best_step : int
+        Step of the weights kept.
+    interrupted : bool
+        Whether the user stopped it.
+    """
+
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_step: int = 0
+    interrupted: bool = False
+
+
+class Trainer:
+    """Meta-training of one learner.
+
+    Parameters
+    ----------
+    algorithm : MetaAlgorithm
+    learner : Learner
+        Trained in place; left in evaluation mode with the best weights and fixed statistics.
+    source : TaskSource
+    train : TaskData
+        Encoded training rows.
+    validator : Validator or None
+        Without one, training runs its length and the last weights are kept.
+    settings : TrainingSettings
+    normaliser : Normaliser
+    augmenter : Augmenter
+    seeds : Seeds
+    device : torch.device
+    dtype : torch.dtype
+        What the network computes in while training.
+    checkpoint : Checkpoint or None, default=None
+        Where to go on from, and to write to at each validation.
+    verbose : int, default=0
+    on_validation : callable, default=None
+        Called with the metrics of each validation.
+    """
+
+    def __init__(
+        self,
+        algorithm: MetaAlgorithm,
+        learner: Learner,
+        source: TaskSource,
+        train: TaskData,
+        validator: Validator | None,
+        *,
+        settings: TrainingSettings,
+        normaliser: Normaliser,
+        augmenter: Augmenter,
+        seeds: Seeds,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+        checkpoint: Checkpoint | None = None,
+        verbose: int = 0,
+        on_validation: Callable[[Mapping[str, float]], None] | None = None,
+    ) -> None:
+        self.algorithm = algorithm
+        self.learner = learner.to(device)
+        self.source = source
+        self.train = train
+        self.validator = validator
+        self.settings = settings
+        self.normaliser = normaliser
+        self.augmenter = augmenter
+        self.seeds = seeds
+        self.device = device
+        self.dtype = dtype
+        self.checkpoint = checkpoint
+        self.verbose = verbose
+        self.on_validation = on_validation or (lambda metrics: None)
+        self.outcome = Outcome()
+        self._row_labels = source.row_labels(train) if algorithm.trains_on == "rows" else None
+        self._best_score = -math.inf
+        self._best_weights: dict[str, torch.Tensor] = {}
+        self._without_gain = 0
+
+    def run(self) -> Outcome:
+        """Train until the last step, until patience ends or until Ctrl-C.
+
+        Returns
+        -------
+        Outcome
+        """
+        groups = self.algorithm.parameter_groups(self.learner)
+        if not any(group["params"] for group in groups):
+            self._validate(0, math.nan)
+            return self._finish()
+        use_batch_statistics(self.learner)
+        optimizer = self.settings.make_optimizer(groups)
+        schedule = self.settings.make_schedule(optimizer)
+        try:
+            self._loop(optimizer, schedule, self._resume(optimizer, schedule))
+        except KeyboardInterrupt:
+            self.outcome.interrupted = True
+            warnings.warn(
+                "Training was interrupted; the best weights so far are kept. Fit again with checkpoint= to go on.",
+                TrainingInterruptedWarning,
+                stacklevel=2,
+            )
+        return self._finish()
+
+    def _loop(self, optimizer: torch.optim.Optimizer, schedule: Any, first_step: int) -> None:
+        began, losses = time.perf_counter(), []
+        if first_step == 0:
+            self._validate(0, math.nan)
+        with show_progress(f"{self.algorithm.name}", self.settings.max_steps, self.verbose) as report:
+            for step in range(first_step, self.settings.max_steps):
+                losses.append(self._step(step, optimizer))
+                schedule.step()
+                done = step + 1
+                report(done)
+                if done % self.settings.validate_every and done != self.settings.max_steps:
+                    continue
+                loss = float(torch.stack(losses).mean())
+                if not math.isfinite(loss):
+                    self._stop_diverged(done, loss)
+                    return
+                metrics = self._validate(done, loss, seconds=time.perf_counter() - began)
+                report(done, metrics)
+                losses = []
+                self._write_checkpoint(done, optimizer, schedule)
+                if self._without_gain >= self.settings.patience:
+                    return
+
+    def _step(self, step: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
+        """Take one step of the outer optimiser and return the loss, still on the device."""
+        self.learner.train()
+        optimizer.zero_grad(set_to_none=True)
+        generator = self.seeds.torch("step", step, device=self.device)
+        context = Context(training=True, step=step, max_steps=self.settings.max_steps, generator=generator)
+        batches = self._draw(step)
+        n_tasks = sum(len(batch) for batch in batches)
+        total = torch.zeros((), device=self.device)
+        for batch in batches:
+            with use_generator(generator), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                loss, _ = self.algorithm.meta_loss(self.learner, self._prepare(batch, generator), context)
+            if step == 0:
+                self._check_loss(loss)
+            weighted = loss * (len(batch) / n_tasks)
+            weighted.backward()  # type: ignore[no-untyped-call]
+            total += weighted.detach()
+        optimizer.step()
+        return total
+
+    def _draw(self, step: int) -> list[TaskBatch]:
+        n = self.settings.meta_batch_size
+        if self._row_labels is not None:
+            return [draw_rows(self.train, self._row_labels, n, step, self.seeds)]
+        batches = self.source.draw(self.train, n, step, self.seeds)
+        if step == 0:
+            _check_batches(self.source, batches)
+        return batches
+
+    def _prepare(self, batch: TaskBatch, generator: torch.Generator) -> TaskBatch:
+        tensors = batch.to(self.device)
+        standardised = dataclasses.replace(
+            tensors, support_x=self.normaliser(tensors.support_x), query_x=self.normaliser(tensors.query_x)
+        )
+        return self.augmenter(standardised, generator)
+
+    def _validate(self, step: int, loss: float, seconds: float = 0.0) -> dict[str, float]:
+        """Fix statistics, score, and keep the weights if they are the best so far."""
+        self._fix_statistics()
+        metrics = {"step": step, "loss": loss, "seconds": seconds}
+        if self.validator is not None:
+            score = float(self.validator.score(self.algorithm, self.learner, self.normaliser).mean())
+            metrics["score"] = score
+            self._keep_if_better(step, score)
+        self.outcome.history.append(metrics)
+        self.on_validation(metrics)
+        return metrics
+
+    def _keep_if_better(self, step: int, score: float) -> None:
+        if score > self._best_score or not self._best_weights:
+            self._best_score, self._without_gain = score, 0
+            self._best_weights = {k: v.detach().cpu().clone() for k, v in self.learner.state_dict().items()}
+            self.outcome.best_step = step
+        else:
+            self._without_gain += 1
+
+    def _finish(self) -> Outcome:
+        if self._best_weights:
+            self.learner.load_state_dict(self._best_weights)
+        else:
+            self._fix_statistics()
+            self.outcome.best_step = int(self.outcome.history[-1]["step"]) if self.outcome.history else 0
+        self.learner.eval()
+        return self.outcome
+
+    def _fix_statistics(self) -> None:
+        n_rows = min(STATISTICS_ROWS, len(self.train))
+        rows = self.seeds.numpy("statistics").choice(self.train.rows, n_rows, replace=False)
+        parts = np.array_split(rows, max(1, n_rows // STATISTICS_BATCH))
+        device = self.device
+        fix_statistics(self.learner.backbone, (self.normaliser(torch.as_tensor(self.train.take(p)).to(device)) for p in parts))
+        self.learner.eval()
+
+    def _check_loss(self, loss: Any) -> None:
+        if not isinstance(loss, torch.Tensor) or loss.ndim or not torch.isfinite(loss):
+            received = f"{loss.detach().cpu()!r}" if isinstance(loss, torch.Tensor) else type(loss).__name__
+            raise PluginContractError(
+                f"Algorithm {self.algorithm.name!r} must return a finite scalar loss; got {received} at the first step. "
+                "Check its meta_loss, and lower learning_rate if it can diverge."
+            )
+
+    def _stop_diverged(self, step: int, loss: float) -> None:
+        warnings.warn(
+            f"Training needs a finite loss; got {loss} by step {step}. The best weights so far are kept. Lower learning_rate.",
+            MetafeWarning,
+            stacklevel=2,
+        )
+        if not self._best_weights:
+            raise PluginContractError(f"Algorithm {self.algorithm.name!r} diverged before any validation. Lower learning_rate.")
+
+    def _write_checkpoint(self, step: int, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
+        if self.checkpoint is None:
+            return
+        self.checkpoint.write(
+            {
+                "step": step,
+                "learner": self.learner.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "schedule": {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"},
+                "best_weights": self._best_weights,
+                "best_score": self._best_score,
+                "best_step": self.outcome.best_step,
+                "without_gain": self._without_gain,
+                "history": copy.deepcopy(self.outcome.history),
+            }
+        )
+
+    def _resume(self, optimizer: torch.optim.Optimizer, schedule: Any) -> int:
+        """Return the step to go on from: 0 without a checkpoint."""
+        state = self.checkpoint.read() if self.checkpoint else None
+        if state is None:
+            return 0
+        self.learner.load_state_dict(state["learner"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        self._best_weights, self._best_score = state["best_weights"], state["best_score"]
+        self._without_gain = state["without_gain"]
+        self.outcome.history, self.outcome.best_step = state["history"], state["best_step"]
+        return int(state["step"]) if self._without_gain < self.settings.patience else self.settings.max_steps
+
+
+def _check_batches(source: TaskSource, batches: Any) -> None:
+    valid = isinstance(batches, list) and batches and all(isinstance(batch, TaskBatch) for batch in batches)
+    if not valid:
+        received = type(batches).__name__ if not isinstance(batches, list) else [type(b).__name__ for b in batches]
+        raise PluginContractError(f"Task source {source.name!r} must draw a non-empty list of TaskBatch; got {received}. Fix its draw.")
+    for batch in batches:
+        if batch.n_way and batch.support_y.size and not 0 <= batch.support_y.min() <= batch.support_y.max() < batch.n_way:
+            raise PluginContractError(
+                f"Task source {source.name!r} must label rows 0 to {batch.n_way - 1}; "
+                f"got {batch.support_y.min()} to {batch.support_y.max()}. Fix its task."
+            )

@@ -1,0 +1,88 @@
+"""Meta-validation: scores of a learner on tasks kept out of meta-training."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from metafe.contracts import Context, Learner, MetaAlgorithm, Seeds, TaskBatch, TaskData, TaskSource
+from metafe.training.feature_model import features_in_chunks
+from metafe.training.normalisation import Normaliser
+from metafe.training.probe import probe_tasks
+
+
+class Validator:
+    """The same held-out tasks for every learner, and for rows without one.
+
+    Parameters
+    ----------
+    source : TaskSource
+    data : TaskData
+        Encoded held-out rows.
+    n_tasks : int
+    seeds : Seeds
+        The same seeds give the same tasks.
+    device : torch.device
+    """
+
+    def __init__(self, source: TaskSource, data: TaskData, n_tasks: int, seeds: Seeds, device: torch.device) -> None:
+        self.source = source
+        self.data = data
+        self.n_tasks = n_tasks
+        self.seeds = seeds
+        self.device = device
+
+    def score(self, algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser) -> np.ndarray:
+        """Return the score of each task by the features that `transform` would give, ``(n_tasks,)``."""
+        return probe_tasks(self.feature_batches(algorithm, learner, normaliser))
+
+    def feature_batches(self, algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser) -> Sequence[TaskBatch]:
+        """Return the tasks with features in place of rows."""
+        if self.source.selects_rows and not algorithm.adapts_features:
+
+            def forward(rows: torch.Tensor) -> torch.Tensor:
+                with torch.no_grad():
+                    return algorithm.features(learner, {}, normaliser(rows))
+
+            return self.batches_of(features_in_chunks(self._rows, forward, self.device))
+        return [_adapted_features(algorithm, learner, normaliser, batch.to(self.device)) for batch in self._raw_batches]
+
+    def batches_of(self, features: np.ndarray) -> list[TaskBatch]:
+        """Return the tasks over any features of the held-out rows, ``(len(data), n_features)`` in their order."""
+        return self.source.draw_validation(self._renumbered.with_x(features), self.n_tasks, self.seeds)
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        return self.data.take(self.data.rows)
+
+    @cached_property
+    def _renumbered(self) -> TaskData:
+        """The held-out rows alone, numbered from 0, so that features need not cover all rows."""
+        rows = self.data.rows
+        y, groups = (None if a is None else a[rows] for a in (self.data.y, self.data.groups))
+        return TaskData(self._rows, y, groups, np.arange(len(rows)))
+
+    @cached_property
+    def _raw_batches(self) -> list[TaskBatch]:
+        return self.source.draw_validation(self.data, self.n_tasks, self.seeds)
+
+
+def _adapted_features(algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser, batch: TaskBatch) -> TaskBatch:
+    """Adapt to each task and return its features in place of its rows."""
+    support_x, query_x = normaliser(batch.support_x), normaliser(batch.query_x)
+    support, query = [], []
+    for t in range(len(batch)):
+        with torch.no_grad():
+            state = algorithm.adapt(learner, support_x[t], batch.support_y[t], batch.n_way, Context(training=False))
+            support.append(algorithm.features(learner, state, support_x[t]))
+            query.append(algorithm.features(learner, state, query_x[t]))
+    arrays = {
+        f.name: value.cpu().numpy() if isinstance(value := getattr(batch, f.name), torch.Tensor) else value
+        for f in dataclasses.fields(batch)
+    }
+    arrays["support_x"], arrays["query_x"] = (torch.stack(x).float().cpu().numpy() for x in (support, query))
+    return TaskBatch(**arrays)
