@@ -378,7 +378,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         kind = source.problem(data, ()).kind if source else data.kind
         algorithm = decisions.algorithm(self.algorithm, kind)
         device = resolve_device(self.device)
-        seed = self._seed()
+        seed = seed_from(self.random_state)
         return Recipe(
             backbone=decisions.backbone(self.backbone, data.x, data.kind),
             algorithm=algorithm,
@@ -433,9 +433,6 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         given = {name: getattr(self, name) for name in _TRAINING_PARAMETERS}
         return TrainingSettings(**algorithm.training_defaults() | {k: v for k, v in given.items() if not _is_auto(v)})
 
-    def _seed(self) -> int:
-        return int(check_random_state(self.random_state).randint(2**31 - 1)) if self.random_state is not None else _fresh_seed()
-
     def _fingerprint(self, seed: int, data: TaskData) -> str:
         """Identify a run: its parameters, seed and data."""
         import joblib
@@ -488,9 +485,11 @@ def _is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == "auto"
 
 
-def _fresh_seed() -> int:
-    """Return a seed from the operating system, so that the global generator is not read."""
-    return int(np.random.SeedSequence().generate_state(1)[0])
+def seed_from(random_state: Any) -> int:
+    """Return one integer from a seed, a generator or, for None, the operating system; never from the global generator."""
+    if random_state is None:
+        return int(np.random.SeedSequence().generate_state(1)[0])
+    return int(check_random_state(random_state).randint(2**31 - 1))
 
 
 def _worse_than_rows(name: str, comparison: Any) -> str:
