@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-import torch
 from torch import nn
 
 from metafe.backbones.layers import (
@@ -19,15 +16,11 @@ from metafe.backbones.layers import (
     check_sizes,
     normalisation_layer,
 )
-from metafe.contracts import Backbone, Categorical, Float, Int, InvalidParameterError, Problem
+from metafe.contracts import Categorical, Channels, Float, ImageBackbone, Int, InvalidParameterError, Problem
 from metafe.contracts.spaces import SearchSpace
 
-SMALLEST_SIDE = 8
 
-Channels = Literal["auto", "first", "last"]
-
-
-class Conv4(Backbone):
+class Conv4(ImageBackbone):
     """Blocks of 3×3 convolution, normalisation, activation and 2×2 max-pooling, four by default.
 
     Parameters
@@ -57,13 +50,12 @@ class Conv4(Backbone):
 
     Examples
     --------
+    >>> import torch
     >>> Conv4(width=32).build((1, 28, 28))(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 32])
     """
 
     name = "conv4"
-    standardise = "channel"
-    encode_is_view = True
 
     def __init__(
         self,
@@ -94,41 +86,6 @@ class Conv4(Backbone):
             "dropout": Float(0.0, 0.3),
             "pooling": Categorical(["flatten", "mean"]),
         }
-
-    def accepts(self, X: Any) -> str | None:
-        """Say why rows are not images of at least 8×8 pixels."""
-        shape = tuple(np.shape(X)[1:])
-        if len(shape) == 1 and self.image_shape is None:
-            return (
-                f"conv4 needs images, (n, H, W), (n, C, H, W) or (n, H, W, C); got flat rows of {shape[0]} values. "
-                "Pass Conv4(image_shape=(H, W))."
-            )
-        if len(shape) == 1:
-            if math.prod(self._given_shape()) != shape[0]:
-                return f"conv4 image_shape={self.image_shape} needs {math.prod(self._given_shape())} values a row; got {shape[0]}."
-            shape = self._given_shape()
-        if len(shape) not in (2, 3):
-            return f"conv4 needs images of 2 or 3 dimensions; got rows of shape {shape}. Reshape them."
-        return self._why_not_image(shape)
-
-    def encode(self, X: Any) -> np.ndarray:
-        """View rows as images.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, H, W), (n, C, H, W), (n, H, W, C) or, with ``image_shape``, (n, n_pixels)
-
-        Returns
-        -------
-        ndarray of shape (n, C, H, W)
-            A view of ``X``, in its type.
-        """
-        images = np.asarray(X)
-        if images.ndim == 2:
-            images = images.reshape(len(images), *self._given_shape())
-        if images.ndim == 3:
-            return images[:, None]
-        return images if _channels_come_first(images.shape[1:], self.channels) else np.moveaxis(images, -1, 1)
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Make the network.
@@ -172,27 +129,3 @@ class Conv4(Backbone):
         convolution = nn.Conv2d(n_in, n_out, 3, padding=1, bias=self.normalisation != "batch")
         dropout = [nn.Dropout2d(self.dropout)] if self.dropout else []
         return nn.Sequential(convolution, normalisation, *tail, *dropout)
-
-    def _given_shape(self) -> tuple[int, ...]:
-        return tuple(self.image_shape or ())
-
-    def _why_not_image(self, shape: tuple[int, ...]) -> str | None:
-        if len(shape) == 3:
-            if self.channels == "auto" and _channels_come_first(shape, "auto") is None:
-                return f"conv4 cannot tell the channels of images of shape {shape}. Pass Conv4(channels='first') or 'last'."
-            shape = shape[1:] if _channels_come_first(shape, self.channels) else shape[:2]
-        if min(shape) < SMALLEST_SIDE:
-            return f"conv4 needs images of at least {SMALLEST_SIDE}×{SMALLEST_SIDE} pixels; got {shape[0]}×{shape[1]}. Enlarge them."
-        return None
-
-
-def _channels_come_first(shape: tuple[int, ...], channels: Channels) -> bool | None:
-    """Tell whether ``shape`` is ``(C, H, W)``; None when it cannot be told."""
-    if channels != "auto":
-        return channels == "first"
-    first, _, last = shape
-    if (first < SMALLEST_SIDE) != (last < SMALLEST_SIDE):
-        return first < SMALLEST_SIDE
-    if (shape[1] == last) != (shape[1] == first):
-        return shape[1] == last
-    return None

@@ -24,6 +24,7 @@ from metafe.contracts.errors import (
     VersionMismatchWarning,
 )
 from metafe.contracts.hooks import hookimpl
+from metafe.contracts.images import Channels, ImageBackbone
 from metafe.contracts.plugin import Plugin
 from metafe.contracts.seeds import Seeds
 from metafe.contracts.spaces import Categorical, Distribution, Float, Int, When
@@ -47,12 +48,14 @@ __all__ = [
     "Augmentation",
     "Backbone",
     "Categorical",
+    "Channels",
     "Context",
     "Distribution",
     "DuplicatePluginError",
     "FeatureQualityWarning",
     "Float",
     "HeadAlgorithm",
+    "ImageBackbone",
     "Int",
     "InvalidInputError",
     "InvalidParameterError",
