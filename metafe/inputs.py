@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_array
 from sklearn.utils.multiclass import type_of_target
-from sklearn.utils.validation import _check_y, _num_samples, check_consistent_length, column_or_1d, validate_data
+from sklearn.utils.validation import _check_y, _num_samples, column_or_1d, validate_data
 
 from metafe.contracts import InvalidInputError, ProblemKind
 
 FEWEST_ROWS = 2
+
+# What to do about what scikit-learn found: a part of its message, and the fix that it leaves out.
+_ENCODE = "Encode strings first, for example with sklearn.preprocessing.OneHotEncoder."
+_FIXES = (
+    (
+        "contains NaN",
+        "All values must be finite. Fill gaps, for example with sklearn.impute.SimpleImputer, or drop rows.",
+    ),
+    ("contains infinity", "All values must be finite. Replace those that are not, or drop their rows."),
+    ("could not convert", f"All values must be numbers. {_ENCODE}"),
+    ("arrays of bytes/strings", _ENCODE),
+    ("Complex data", "Pass real and imaginary parts as columns of their own."),
+    ("sample(s)", "Pass more rows."),
+    ("feature(s)", "Pass at least one column."),
+    ("Expected 2D", "Reshape your data: X.reshape(-1, 1) makes one column of it, X.reshape(1, -1) one row."),
+    ("expecting", "Pass the same columns as in fit."),
+)
 
 
 @dataclass(frozen=True)
@@ -59,17 +79,23 @@ def check_rows(estimator: BaseEstimator, X: Any, *, raw: bool, reset: bool) -> A
     """
     if raw:
         n_rows = _num_samples(X)
-        if n_rows < (FEWEST_ROWS if reset else 1):
-            raise InvalidInputError(f"X must have at least {FEWEST_ROWS} samples to learn from; got {n_rows}. Pass more rows.")
+        fewest = FEWEST_ROWS if reset else 1
+        if n_rows < fewest:
+            raise InvalidInputError(f"X must have at least {fewest} samples; got {n_rows}. Pass more rows.")
         return X
-    return validate_data(
-        estimator,
-        _without_torch(X),
-        reset=reset,
-        dtype="numeric",
-        allow_nd=True,
-        ensure_min_samples=FEWEST_ROWS if reset else 1,
-    )
+    with _saying_the_fix():
+        rows = validate_data(
+            estimator,
+            _without_torch(X),
+            reset=reset,
+            dtype="numeric",
+            allow_nd=True,
+            ensure_min_samples=FEWEST_ROWS if reset else 1,
+        )
+    if rows.dtype.kind not in "biuf":
+        raise InvalidInputError(f"X must hold numbers; got values of type {rows.dtype}. Convert them to numbers first.")
+    # No other library knows numbers wider than float64.
+    return rows.astype(np.float64) if rows.dtype.itemsize > 8 else rows
 
 
 def check_target(X: Any, y: Any) -> Target:
@@ -93,17 +119,24 @@ def check_target(X: Any, y: Any) -> Target:
     if y is None:
         return Target("unlabelled")
     y = _without_torch(y)
-    check_consistent_length(X, y)
-    y = _check_y(y, multi_output=True)
-    kind = type_of_target(y, input_name="y")
+    with _saying_the_fix():
+        y = _check_y(y, multi_output=True)
+        kind = type_of_target(y, input_name="y")
+    _check_length("y", y, X)
     if kind in ("binary", "multiclass"):
-        classes, codes = np.unique(column_or_1d(y), return_inverse=True)
-        return Target("classification", codes.astype(np.int64), classes)
+        classes, codes = _distinct("y", column_or_1d(y))
+        return Target("classification", codes, classes)
     if kind in ("continuous", "continuous-multioutput"):
         targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y").reshape(len(y), -1)
-        scale = targets.std(axis=0)
-        return Target("regression", ((targets - targets.mean(axis=0)) / np.where(scale > 0, scale, 1)).astype(np.float32))
-    raise InvalidInputError(f"y must hold one column of classes, or continuous targets; got {kind} of shape {y.shape}. Pass one column.")
+        return Target("regression", StandardScaler().fit_transform(targets).astype(np.float32))
+    if kind == "unknown":
+        raise InvalidInputError(
+            f"Unknown label type: y must hold whole numbers, strings or continuous targets; got objects of type "
+            f"{type(y.flat[0]).__name__}. Convert them, for example with y.astype(str)."
+        )
+    raise InvalidInputError(
+        f"y must hold one column of classes, or continuous targets; got {kind} of shape {y.shape}. Pass one column."
+    )
 
 
 def check_groups(X: Any, groups: Any) -> tuple[np.ndarray | None, np.ndarray | None]:
@@ -124,17 +157,52 @@ def check_groups(X: Any, groups: Any) -> tuple[np.ndarray | None, np.ndarray | N
 
     Raises
     ------
-    ValueError
-        Another length.
+    InvalidInputError
+        Another length, or several columns.
     """
     if groups is None:
         return None, None
-    groups = column_or_1d(_without_torch(groups))
-    check_consistent_length(X, groups)
-    labels, codes = np.unique(groups, return_inverse=True)
-    return labels, codes.astype(np.int64)
+    with _saying_the_fix():
+        groups = check_array(_without_torch(groups), dtype=None, ensure_2d=False, input_name="groups")
+        groups = column_or_1d(groups, input_name="groups")
+    _check_length("groups", groups, X)
+    return _distinct("groups", groups)
+
+
+def _check_length(name: str, values: np.ndarray, X: Any) -> None:
+    if len(values) != _num_samples(X):
+        raise InvalidInputError(
+            f"{name} must have one value for each row of X; got {len(values)} for {_num_samples(X)} rows. "
+            "Pass rows and values in the same order."
+        )
+
+
+def _distinct(name: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted distinct labels, and the position of each label among them as int64."""
+    try:
+        distinct, codes = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        raise InvalidInputError(
+            f"{name} must hold labels of one type, none missing; got a mixture ({error}). Convert them to strings."
+        ) from error
+    return distinct, codes.astype(np.int64)
 
 
 def _without_torch(array: Any) -> Any:
     """Return a torch tensor as an array without importing torch; anything else as it is."""
-    return array.detach().cpu().numpy() if type(array).__module__.split(".")[0] == "torch" else array
+    if type(array).__module__.split(".")[0] != "torch":
+        return array
+    tensor = array.detach().cpu()
+    return tensor.float().numpy() if str(tensor.dtype) == "torch.bfloat16" else tensor.numpy()
+
+
+@contextmanager
+def _saying_the_fix() -> Iterator[None]:
+    """Turn scikit-learn's errors on values into metafe's, with what to do about them."""
+    try:
+        yield
+    except ValueError as error:
+        message = str(error)
+        first_line = message.splitlines()[0].rstrip(".:")
+        fix = next((fix for part, fix in _FIXES if part in first_line), None)
+        raise InvalidInputError(f"{first_line}. {fix}" if fix else message) from error

@@ -1,0 +1,43 @@
+"""Small data and small plugins that several tests share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import metafe
+
+
+@pytest.fixture(scope="session")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """400 flat digits of all ten classes, ``(400, 64)`` float64, never to be written to."""
+    X, y = load_digits(return_X_y=True)
+    X, y = X[:400], y[:400]
+    X.setflags(write=False)
+    y.setflags(write=False)
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def images(digits: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The same digits as images, ``(400, 8, 8)``."""
+    X, y = digits
+    return X.reshape(-1, 8, 8), y
+
+
+@pytest.fixture(scope="session")
+def blobs() -> tuple[np.ndarray, np.ndarray]:
+    """Eight well separated classes of 15 rows and 6 columns, float64."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(8), 15)
+    X = rng.normal(scale=4.0, size=(8, 6))[y] + rng.normal(size=(len(y), 6))
+    return X, y
+
+
+def small(backbone: Any = "mlp", algorithm: Any = "protonet", **parameters: Any) -> metafe.MetaFeatureExtractor:
+    """Return an extractor that trains for a moment."""
+    settings = {"max_steps": 3, "augment": None, "random_state": 0, "device": "cpu", "precision": "float32"}
+    return metafe.MetaFeatureExtractor(backbone, algorithm, **(settings | parameters))
