@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from numbers import Integral
+from typing import Any, Literal
 
 from torch import nn
 
@@ -62,7 +63,7 @@ def normalisation_layer(name: str, width: int, spatial: bool) -> nn.Module:
     return _NORMALISATIONS[key](width)
 
 
-def check_sizes(owner: str, minimum: int = 1, **sizes: int | None) -> None:
+def check_sizes(owner: str, minimum: int = 1, **sizes: Any) -> None:
     """Check that network sizes are whole numbers of at least ``minimum``.
 
     Raises
@@ -71,7 +72,7 @@ def check_sizes(owner: str, minimum: int = 1, **sizes: int | None) -> None:
         Naming the owner, the size and what was received.
     """
     for name, value in sizes.items():
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < minimum):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < minimum):
             raise InvalidParameterError(f"{owner} {name} must be a whole number of at least {minimum}; got {value!r}.")
 
 

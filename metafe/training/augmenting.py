@@ -37,7 +37,7 @@ class Augmenter:
             total *= n_views
         return total
 
-    def __call__(self, batch: TaskBatch, generator: torch.Generator) -> TaskBatch:
+    def __call__(self, batch: TaskBatch, generator: torch.Generator, check: bool = False) -> TaskBatch:
         """Return the augmented batch.
 
         Parameters
@@ -46,28 +46,34 @@ class Augmenter:
             Standardised tensors on the device of ``generator``.
         generator : torch.Generator
             The only source of randomness.
+        check : bool, default=False
+            Whether to look for values that are not finite, which waits for the device.
 
         Returns
         -------
         TaskBatch
+
+        Raises
+        ------
+        PluginContractError
+            An augmentation returned rows of another shape, or values that are not finite.
         """
         n_classes = self.n_classes
         for augmentation, n_views in self.views if batch.query_class is not None else []:
             batch = _view_classes(batch, augmentation, n_views, n_classes, generator)
             n_classes *= n_views
-        support_x, query_x = (self._change(x, generator) for x in (batch.support_x, batch.query_x))
+        support_x, query_x = (self._change(x, generator, check) for x in (batch.support_x, batch.query_x))
         return dataclasses.replace(batch, support_x=support_x, query_x=query_x)
 
-    def _change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+    def _change(self, x: Tensor, generator: torch.Generator, check: bool) -> Tensor:
         rows = x.flatten(0, 1)
         for augmentation in self.augmentations if len(rows) else ():
-            changed = augmentation(rows, generator)
-            if not isinstance(changed, Tensor) or changed.shape != rows.shape:
+            rows = _checked(augmentation, "__call__", augmentation(rows, generator), rows.shape)
+            if check and not torch.isfinite(rows).all():
                 raise PluginContractError(
-                    f"Augmentation {augmentation.name!r} must return a tensor of shape {tuple(rows.shape)}; "
-                    f"got {_describe(changed)}. Fix its __call__."
+                    f"Augmentation {augmentation.name!r} must return finite values; got NaN or infinity. "
+                    "Fix its __call__."
                 )
-            rows = changed
         return rows.reshape(x.shape)
 
 
@@ -96,9 +102,15 @@ def _view_rows(x: Tensor, view: Tensor, augmentation: Augmentation, n_views: int
     viewed = x.clone()
     for k in range(1, n_views):
         chosen = view == k
-        viewed[chosen] = augmentation.view(x[chosen], k)
+        viewed[chosen] = _checked(augmentation, "view", augmentation.view(x[chosen], k), x[chosen].shape)
     return viewed
 
 
-def _describe(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+def _checked(augmentation: Augmentation, method: str, changed: object, shape: torch.Size) -> Tensor:
+    if isinstance(changed, Tensor) and changed.shape == shape:
+        return changed
+    received = f"a tensor of shape {tuple(changed.shape)}" if isinstance(changed, Tensor) else type(changed).__name__
+    raise PluginContractError(
+        f"Augmentation {augmentation.name!r} must return a tensor of shape {tuple(shape)}; got {received}. "
+        f"Fix its {method}."
+    )

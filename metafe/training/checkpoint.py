@@ -49,10 +49,12 @@ class Checkpoint:
         try:
             state: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises several types for a damaged file
-            raise SavedFormatError(f"Checkpoint {self.path} must be readable; got {error}. Delete it to start again.") from error
+            raise SavedFormatError(
+                f"Checkpoint {self.path} must be readable; got {error}. Delete it to start again."
+            ) from error
         if state.get("fingerprint") != self.fingerprint:
             raise SavedFormatError(
-                f"Checkpoint {self.path} must come from the same data, settings and random_state; got one of another run. "
-                "Pass another folder, or delete it to start again."
+                f"Checkpoint {self.path} must come from the same data, settings and random_state; got one of another "
+                "run. Pass another folder, or delete it to start again."
             )
         return state

@@ -33,7 +33,7 @@ def chunk_size(input_shape: tuple[int, ...]) -> int:
     (1024, 256, 1)
     """
     fitting = VALUES_PER_CHUNK // max(1, math.prod(input_shape))
-    return max(1, min(MOST_ROWS_PER_CHUNK, 2 ** max(0, fitting.bit_length() - 1)))
+    return max(1, min(MOST_ROWS_PER_CHUNK, 1 << max(0, fitting.bit_length() - 1)))
 
 
 def features_in_chunks(x: np.ndarray, forward: Callable[[Tensor], Tensor], device: torch.device) -> np.ndarray:
@@ -54,15 +54,19 @@ def features_in_chunks(x: np.ndarray, forward: Callable[[Tensor], Tensor], devic
     """
     size = chunk_size(x.shape[1:])
     buffer: Tensor | None = None
-    parts = []
+    features: np.ndarray | None = None
     for start in range(0, len(x), size):
         rows = _as_tensor(x[start : start + size])
         if buffer is None:
             # Its own memory, since some kernels' last digits depend on the alignment of their input.
             buffer = torch.zeros((size, *rows.shape[1:]), dtype=rows.dtype)
         buffer[: len(rows)] = rows
-        parts.append(forward(buffer.to(device))[: len(rows)].float().cpu().numpy().copy())
-    return np.concatenate(parts)
+        computed = forward(buffer.to(device))[: len(rows)].float().cpu().numpy()
+        if features is None:
+            features = np.empty((len(x), *computed.shape[1:]), dtype=np.float32)
+        features[start : start + len(rows)] = computed
+    assert features is not None
+    return features
 
 
 def encode_in_chunks(backbone: Backbone, X: Any) -> np.ndarray:
@@ -91,7 +95,9 @@ def encode_in_chunks(backbone: Backbone, X: Any) -> np.ndarray:
         chunk = np.arange(start, start + size).clip(max=len(X) - 1)
         encoded = _checked_rows(backbone, backbone.encode(_safe_indexing(X, chunk)), size)
         if not np.isfinite(encoded).all():
-            raise PluginContractError(f"Backbone {backbone.name!r} must encode rows to finite numbers; got NaN or infinity. Fix its encode.")
+            raise PluginContractError(
+                f"Backbone {backbone.name!r} must encode rows to finite numbers; got NaN or infinity. Fix its encode."
+            )
         parts.append(encoded[: min(size, len(X) - start)])
     return np.concatenate(parts)
 
@@ -161,7 +167,8 @@ class FeatureModel:
         learner = self.learner.to(device).eval()
         support = self.normaliser(_as_tensor(encode_in_chunks(self.backbone, X)).to(device))
         with torch.no_grad():
-            state = self.algorithm.adapt(learner, support, torch.as_tensor(y).to(device), n_way, Context(training=False))
+            labels = torch.as_tensor(y).to(device)
+            state = self.algorithm.adapt(learner, support, labels, n_way, Context(training=False))
         return dataclasses.replace(self, state={k: v.detach().cpu() for k, v in state.items()}, n_way=n_way)
 
     def on_cpu(self) -> FeatureModel:
@@ -188,11 +195,11 @@ def _as_tensor(rows: np.ndarray) -> Tensor:
 
 
 def _checked_rows(backbone: Backbone, encoded: Any, n_rows: int) -> np.ndarray:
-    numeric = isinstance(encoded, np.ndarray) and encoded.dtype.kind in "biuf"
-    if not numeric or encoded.ndim < 2 or len(encoded) != n_rows:
-        received = f"shape {encoded.shape}, {encoded.dtype}" if isinstance(encoded, np.ndarray) else type(encoded).__name__
-        raise PluginContractError(
-            f"Backbone {backbone.name!r} must encode {n_rows} rows to a numeric array of shape ({n_rows}, ...); got {received}. "
-            "Fix its encode."
-        )
-    return encoded
+    is_array = isinstance(encoded, np.ndarray)
+    if is_array and encoded.dtype.kind in "biuf" and encoded.ndim >= 2 and len(encoded) == n_rows:
+        return encoded  # type: ignore[no-any-return]
+    received = f"shape {encoded.shape}, {encoded.dtype}" if is_array else type(encoded).__name__
+    raise PluginContractError(
+        f"Backbone {backbone.name!r} must encode {n_rows} rows to a numeric array of shape ({n_rows}, ...); "
+        f"got {received}. Fix its encode."
+    )

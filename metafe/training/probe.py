@@ -34,7 +34,8 @@ def probe_tasks(batches: Sequence[TaskBatch]) -> np.ndarray:
 
 def centroid_predictions(batch: TaskBatch) -> np.ndarray:
     """Return the nearest class mean of each query row, ``(T, Q)`` labels."""
-    support, query = (np.asarray(x, dtype=np.float64).reshape(*x.shape[:2], -1) for x in (batch.support_x, batch.query_x))
+    rows = (batch.support_x, batch.query_x)
+    support, query = (np.asarray(x, dtype=np.float64).reshape(*x.shape[:2], -1) for x in rows)
     membership = (np.asarray(batch.support_y)[:, None, :] == np.arange(batch.n_way)[:, None]).astype(np.float64)
     centroids = membership @ support / membership.sum(-1, keepdims=True)
     # The squared norm of the query is the same for all centroids and cannot change which is nearest.
@@ -59,7 +60,8 @@ def _ridge_score(batch: TaskBatch, t: int) -> float:
 
 
 def _finite(batch: TaskBatch) -> np.ndarray:
-    return np.array([np.isfinite(s).all() and np.isfinite(q).all() for s, q in zip(batch.support_x, batch.query_x, strict=True)])
+    pairs = zip(batch.support_x, batch.query_x, strict=True)
+    return np.array([np.isfinite(support).all() and np.isfinite(query).all() for support, query in pairs])
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from typing import Protocol
 class Report(Protocol):
     """Called after each step, with metrics where the step was validated."""
 
-    def __call__(self, step: int, metrics: Mapping[str, float] | None = None) -> None: ...
+    def __call__(self, step: int, metrics: Mapping[str, float] | None = None) -> None:
+        """Show that a step is done."""
 
 
 @contextmanager
@@ -37,9 +38,15 @@ def show_progress(label: str, n_steps: int, verbose: int) -> Iterator[Report]:
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda step, metrics=None: console.print(f"{label} {step}/{n_steps} {_text(metrics)}") if metrics else None
+
+        def say(step: int, metrics: Mapping[str, float] | None = None) -> None:
+            if metrics:
+                console.print(f"{label} {step}/{n_steps} {_text(metrics)}")
+
+        yield say
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[metrics]}"))
+    texts = TextColumn("{task.description}"), TextColumn("{task.fields[metrics]}")
+    columns = (texts[0], BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), texts[1])
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(label, total=n_steps, metrics="")
 

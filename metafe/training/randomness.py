@@ -105,7 +105,9 @@ class use_generator(TorchFunctionMode):  # noqa: N801 - a context manager, named
             return func(*args, **kwargs)
 
 
-def _dropout(generator: torch.Generator, x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+def _dropout(
+    generator: torch.Generator, x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> torch.Tensor:
     return _drop(generator, x, x.shape, p, training, inplace)
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ _OPTIMIZERS: dict[str, Any] = {
     "sgd": SGD,
     "momentum": lambda groups, **options: SGD(groups, momentum=0.9, nesterov=True, **options),
 }
-_SCHEDULES = {
+_SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda progress: 1.0,
     "cosine": lambda progress: 0.5 * (1 + math.cos(math.pi * progress)),
     "linear": lambda progress: 1.0 - progress,
@@ -65,12 +66,12 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name, minimum in (("max_steps", 0), ("meta_batch_size", 1), ("patience", 1)):
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+            if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
                 raise InvalidParameterError(f"{name} must be a whole number of at least {minimum}; got {value!r}.")
-        for name, minimum in (("learning_rate", 0.0), ("weight_decay", 0.0)):
+        for name in ("learning_rate", "weight_decay"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not minimum <= value < math.inf:
-                raise InvalidParameterError(f"{name} must be a finite number of at least {minimum}; got {value!r}.")
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
+                raise InvalidParameterError(f"{name} must be a finite number of at least 0; got {value!r}.")
         for name, known in (("optimizer", _OPTIMIZERS), ("schedule", _SCHEDULES)):
             value = getattr(self, name)
             if value not in known:
@@ -140,14 +141,15 @@ def resolve_precision(precision: str, device: torch.device, stands_bfloat16: boo
     if precision == "auto":
         return torch.bfloat16 if stands_bfloat16 and _has_bfloat16(device) else torch.float32
     if precision not in _DTYPES:
-        raise InvalidParameterError(f"precision must be a known name; got {precision!r}. {suggest(precision, ['auto', *_DTYPES])}")
+        known = suggest(precision, ["auto", *_DTYPES])
+        raise InvalidParameterError(f"precision must be a known name; got {precision!r}. {known}")
     return _DTYPES[precision]
 
 
 def _has_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _wrong_device(device: object, present: list[str]) -> str:

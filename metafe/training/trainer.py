@@ -19,7 +19,6 @@ from metafe.contracts import (
     Learner,
     MetaAlgorithm,
     MetafeWarning,
-    PluginContractError,
     Seeds,
     TaskBatch,
     TaskData,
@@ -28,6 +27,7 @@ from metafe.contracts import (
 )
 from metafe.training.augmenting import Augmenter
 from metafe.training.batch_norm import fix_statistics, use_batch_statistics
+from metafe.training.checking import check_batches, checked_loss
 from metafe.training.checkpoint import Checkpoint
 from metafe.training.normalisation import Normaliser
 from metafe.training.progress import show_progress
@@ -183,10 +183,13 @@ class Trainer:
         n_tasks = sum(len(batch) for batch in batches)
         total = torch.zeros((), device=self.device)
         for batch in batches:
-            with use_generator(generator), torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                loss, _ = self.algorithm.meta_loss(self.learner, self._prepare(batch, generator), context)
-            if step == 0:
-                self._check_loss(loss)
+            with (
+                use_generator(generator),
+                torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
+            ):
+                prepared = self._prepare(batch, generator, check=step == 0)
+                returned = self.algorithm.meta_loss(self.learner, prepared, context)
+            loss = checked_loss(self.algorithm, returned, first=step == 0)
             weighted = loss * (len(batch) / n_tasks)
             weighted.backward()  # type: ignore[no-untyped-call]
             total += weighted.detach()
@@ -198,16 +201,14 @@ class Trainer:
         if self._row_labels is not None:
             return [draw_rows(self.train, self._row_labels, n, step, self.seeds)]
         batches = self.source.draw(self.train, n, step, self.seeds)
-        if step == 0:
-            _check_batches(self.source, batches)
-        return batches
+        return check_batches(self.source, batches, self.train.x.shape[1:]) if step == 0 else batches
 
-    def _prepare(self, batch: TaskBatch, generator: torch.Generator) -> TaskBatch:
+    def _prepare(self, batch: TaskBatch, generator: torch.Generator, check: bool) -> TaskBatch:
         tensors = batch.to(self.device)
         standardised = dataclasses.replace(
             tensors, support_x=self.normaliser(tensors.support_x), query_x=self.normaliser(tensors.query_x)
         )
-        return self.augmenter(standardised, generator)
+        return self.augmenter(standardised, generator, check=check)
 
     def _validate(self, step: int, loss: float, seconds: float = 0.0) -> dict[str, float]:
         """Fix statistics, score, and keep the weights if they are the best so far."""
@@ -217,6 +218,8 @@ class Trainer:
             score = float(self.validator.score(self.algorithm, self.learner, self.normaliser).mean())
             metrics["score"] = score
             self._keep_if_better(step, score)
+        elif _all_finite(self.learner):
+            self._keep(step)
         self.outcome.history.append(metrics)
         self.on_validation(metrics)
         return metrics
@@ -224,17 +227,20 @@ class Trainer:
     def _keep_if_better(self, step: int, score: float) -> None:
         if score > self._best_score or not self._best_weights:
             self._best_score, self._without_gain = score, 0
-            self._best_weights = {k: v.detach().cpu().clone() for k, v in self.learner.state_dict().items()}
-            self.outcome.best_step = step
+            self._keep(step)
         else:
             self._without_gain += 1
 
+    def _keep(self, step: int) -> None:
+        self._best_weights = {k: v.detach().cpu().clone() for k, v in self.learner.state_dict().items()}
+        self.outcome.best_step = step
+
     def _finish(self) -> Outcome:
-        if self._best_weights:
-            self.learner.load_state_dict(self._best_weights)
-        else:
+        """Leave the learner with the best weights; without validation, with the last that are finite."""
+        if self.validator is None:
             self._fix_statistics()
-            self.outcome.best_step = int(self.outcome.history[-1]["step"]) if self.outcome.history else 0
+        if self._best_weights and (self.validator is not None or not _all_finite(self.learner)):
+            self.learner.load_state_dict(self._best_weights)
         self.learner.eval()
         return self.outcome
 
@@ -243,25 +249,18 @@ class Trainer:
         rows = self.seeds.numpy("statistics").choice(self.train.rows, n_rows, replace=False)
         parts = np.array_split(rows, max(1, n_rows // STATISTICS_BATCH))
         device = self.device
-        fix_statistics(self.learner.backbone, (self.normaliser(torch.as_tensor(self.train.take(p)).to(device)) for p in parts))
+        fix_statistics(
+            self.learner.backbone, (self.normaliser(torch.as_tensor(self.train.take(p)).to(device)) for p in parts)
+        )
         self.learner.eval()
-
-    def _check_loss(self, loss: Any) -> None:
-        if not isinstance(loss, torch.Tensor) or loss.ndim or not torch.isfinite(loss):
-            received = f"{loss.detach().cpu()!r}" if isinstance(loss, torch.Tensor) else type(loss).__name__
-            raise PluginContractError(
-                f"Algorithm {self.algorithm.name!r} must return a finite scalar loss; got {received} at the first step. "
-                "Check its meta_loss, and lower learning_rate if it can diverge."
-            )
 
     def _stop_diverged(self, step: int, loss: float) -> None:
         warnings.warn(
-            f"Training needs a finite loss; got {loss} by step {step}. The best weights so far are kept. Lower learning_rate.",
+            f"Training needs a finite loss; got {loss} by step {step}. The best weights so far are kept. "
+            "Lower learning_rate.",
             MetafeWarning,
             stacklevel=2,
         )
-        if not self._best_weights:
-            raise PluginContractError(f"Algorithm {self.algorithm.name!r} diverged before any validation. Lower learning_rate.")
 
     def _write_checkpoint(self, step: int, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
         if self.checkpoint is None:
@@ -271,7 +270,7 @@ class Trainer:
                 "step": step,
                 "learner": self.learner.state_dict(),
                 "optimizer": optimizer.state_dict(),
-                "schedule": {k: v for k, v in schedule.state_dict().items() if k != "lr_lambdas"},
+                "schedule": schedule.state_dict(),
                 "best_weights": self._best_weights,
                 "best_score": self._best_score,
                 "best_step": self.outcome.best_step,
@@ -294,14 +293,5 @@ class Trainer:
         return int(state["step"]) if self._without_gain < self.settings.patience else self.settings.max_steps
 
 
-def _check_batches(source: TaskSource, batches: Any) -> None:
-    valid = isinstance(batches, list) and batches and all(isinstance(batch, TaskBatch) for batch in batches)
-    if not valid:
-        received = type(batches).__name__ if not isinstance(batches, list) else [type(b).__name__ for b in batches]
-        raise PluginContractError(f"Task source {source.name!r} must draw a non-empty list of TaskBatch; got {received}. Fix its draw.")
-    for batch in batches:
-        if batch.n_way and batch.support_y.size and not 0 <= batch.support_y.min() <= batch.support_y.max() < batch.n_way:
-            raise PluginContractError(
-                f"Task source {source.name!r} must label rows 0 to {batch.n_way - 1}; "
-                f"got {batch.support_y.min()} to {batch.support_y.max()}. Fix its task."
-            )
+def _all_finite(learner: Learner) -> bool:
+    return all(bool(torch.isfinite(value).all()) for value in learner.state_dict().values())

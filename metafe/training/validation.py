@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 
 from metafe.contracts import Context, Learner, MetaAlgorithm, Seeds, TaskBatch, TaskData, TaskSource
+from metafe.training.checking import check_batches, checked_features
 from metafe.training.feature_model import features_in_chunks
 from metafe.training.normalisation import Normaliser
 from metafe.training.probe import probe_tasks
@@ -40,20 +42,24 @@ class Validator:
         """Return the score of each task by the features that `transform` would give, ``(n_tasks,)``."""
         return probe_tasks(self.feature_batches(algorithm, learner, normaliser))
 
-    def feature_batches(self, algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser) -> Sequence[TaskBatch]:
+    def feature_batches(
+        self, algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser
+    ) -> Sequence[TaskBatch]:
         """Return the tasks with features in place of rows."""
         if self.source.selects_rows and not algorithm.adapts_features:
 
             def forward(rows: torch.Tensor) -> torch.Tensor:
                 with torch.no_grad():
-                    return algorithm.features(learner, {}, normaliser(rows))
+                    features = algorithm.features(learner, {}, normaliser(rows))
+                return checked_features(algorithm, features, len(rows), learner.n_features)
 
             return self.batches_of(features_in_chunks(self._rows, forward, self.device))
         return [_adapted_features(algorithm, learner, normaliser, batch.to(self.device)) for batch in self._raw_batches]
 
     def batches_of(self, features: np.ndarray) -> list[TaskBatch]:
         """Return the tasks over any features of the held-out rows, ``(len(data), n_features)`` in their order."""
-        return self.source.draw_validation(self._renumbered.with_x(features), self.n_tasks, self.seeds)
+        batches = self.source.draw_validation(self._renumbered.with_x(features), self.n_tasks, self.seeds)
+        return check_batches(self.source, batches, features.shape[1:]) if np.isfinite(features).all() else batches
 
     @cached_property
     def _rows(self) -> np.ndarray:
@@ -68,19 +74,24 @@ class Validator:
 
     @cached_property
     def _raw_batches(self) -> list[TaskBatch]:
-        return self.source.draw_validation(self.data, self.n_tasks, self.seeds)
+        batches = self.source.draw_validation(self.data, self.n_tasks, self.seeds)
+        return check_batches(self.source, batches, self.data.x.shape[1:])
 
 
-def _adapted_features(algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser, batch: TaskBatch) -> TaskBatch:
+def _adapted_features(
+    algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser, batch: TaskBatch
+) -> TaskBatch:
     """Adapt to each task and return its features in place of its rows."""
     support_x, query_x = normaliser(batch.support_x), normaliser(batch.query_x)
-    support, query = [], []
+    support: list[torch.Tensor] = []
+    query: list[torch.Tensor] = []
     for t in range(len(batch)):
         with torch.no_grad():
             state = algorithm.adapt(learner, support_x[t], batch.support_y[t], batch.n_way, Context(training=False))
-            support.append(algorithm.features(learner, state, support_x[t]))
-            query.append(algorithm.features(learner, state, query_x[t]))
-    arrays = {
+            for rows, parts in ((support_x[t], support), (query_x[t], query)):
+                features = algorithm.features(learner, state, rows)
+                parts.append(checked_features(algorithm, features, len(rows), learner.n_features))
+    arrays: dict[str, Any] = {
         f.name: value.cpu().numpy() if isinstance(value := getattr(batch, f.name), torch.Tensor) else value
         for f in dataclasses.fields(batch)
     }
