@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metafe.contracts import (
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from metafe.training.feature_model import FeatureModel
 
 _KIND_OF_PARAMETER = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source"}
+# Enough to tell two data sets apart without reading all of a memory-mapped one.
+HASHED_ROWS = 256
 _TRAINING_PARAMETERS = (
     "max_steps",
     "meta_batch_size",
@@ -369,6 +371,11 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         from metafe.training.checkpoint import Checkpoint
         from metafe.training.settings import resolve_device, resolve_precision
 
+        if self.checkpoint is not None and self.random_state is None:
+            raise InvalidParameterError(
+                "checkpoint needs a random_state, without which no run can go on where another stopped; got None. "
+                "Set random_state to an integer."
+            )
         if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
             raise InvalidParameterError(f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}.")
         source = decisions.tasks(self.tasks, data.kind, data.groups is not None)
@@ -437,8 +444,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Identify a run: its parameters, seed and data."""
         import joblib
 
-        parameters = {k: repr(v) for k, v in self.get_params(deep=False).items() if k not in ("verbose", "checkpoint", "device")}
-        return str(joblib.hash((sorted(parameters.items()), seed, np.shape(data.x), data.y, data.groups)))
+        left_out = ("verbose", "checkpoint", "device", "random_state")
+        parameters = sorted((k, repr(v)) for k, v in self.get_params(deep=False).items() if k not in left_out)
+        some_rows = _safe_indexing(data.x, np.linspace(0, len(data) - 1, min(len(data), HASHED_ROWS), dtype=np.int64))
+        return str(joblib.hash((parameters, seed, len(data), some_rows, data.y, data.groups)))
 
     def _check_rows(self, X: Any) -> Any:
         from metafe.inputs import check_rows

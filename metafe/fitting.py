@@ -153,8 +153,17 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     validator = _validator(recipe, valid, x)
     outcome = _train(recipe, learner, encoded, validator, normaliser, augmenter)
     model = FeatureModel(backbone, recipe.algorithm, learner, normaliser, input_shape)
+    _check_features(recipe, model, encoded)
     scores = validator.score(recipe.algorithm, learner, normaliser) if validator else None
     return Fitted(model, outcome, scores, validator, train, valid)
+
+
+def _check_features(recipe: Recipe, model: FeatureModel, train: TaskData) -> None:
+    if not np.isfinite(model.transform_encoded(train.take(train.rows[:2]), recipe.device)).all():
+        raise PluginContractError(
+            f"Algorithm {recipe.algorithm.name!r} with backbone {recipe.backbone.name!r} must end with finite features; "
+            "got NaN or infinity. Fix its features, or lower learning_rate."
+        )
 
 
 def _fit_encoder(recipe: Recipe, train: TaskData) -> Backbone:
@@ -164,7 +173,12 @@ def _fit_encoder(recipe: Recipe, train: TaskData) -> Backbone:
     whole = len(train) == len(train.x)
     rows = train.x if whole else _safe_indexing(train.x, train.rows)
     labels = None if train.y is None else train.y[train.rows]
-    return backbone.fit(rows, labels, recipe.seeds.child("encoder"))
+    fitted: Any = backbone.fit(rows, labels, recipe.seeds.child("encoder"))
+    if not isinstance(fitted, Backbone):
+        raise PluginContractError(
+            f"Backbone {backbone.name!r} must return itself from fit; got {type(fitted).__name__}. Fix its fit."
+        )
+    return fitted
 
 
 def _problem(recipe: Recipe, train: TaskData, input_shape: tuple[int, ...]) -> Problem:

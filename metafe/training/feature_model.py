@@ -15,6 +15,7 @@ from sklearn.utils import _safe_indexing
 from torch import Tensor
 
 from metafe.contracts import Backbone, Context, Learner, MetaAlgorithm, PluginContractError, State
+from metafe.training.checking import checked_features
 from metafe.training.normalisation import Normaliser
 
 VALUES_PER_CHUNK = 2**18
@@ -141,7 +142,13 @@ class FeatureModel:
 
     def transform_encoded(self, x: np.ndarray, device: torch.device) -> np.ndarray:
         """Return the features of encoded rows."""
-        return features_in_chunks(x, self._on(device, self.algorithm.features), device)
+
+        def features(learner: Learner, state: State, rows: Tensor) -> Tensor:
+            return checked_features(
+                self.algorithm, self.algorithm.features(learner, state, rows), len(rows), self.n_features
+            )
+
+        return features_in_chunks(x, self._on(device, features), device)
 
     def predict(self, X: Any, device: torch.device) -> np.ndarray:
         """Return the adapted learner's class scores or targets of raw rows, ``(n, n_outputs)``."""
