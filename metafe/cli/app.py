@@ -1,0 +1,50 @@
+"""The commands, put together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from metafe.cli import demo, evaluate, fit, plugins, transform
+from metafe.cli.help import Command, Commands, describe
+
+app = typer.Typer(
+    name="metafe",
+    cls=Commands,
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+    help=describe(
+        "Learn, from many old problems, features on which a few labels of a new one are enough.",
+        "See it work on handwritten digits, then learn from your own old data and judge it on classes it has not seen:",
+        examples=[
+            "metafe demo",
+            "metafe fit old.csv --target species -o features",
+            "metafe evaluate features new.csv --target species",
+            "metafe transform features new.csv --target species -o new-features.csv",
+        ],
+    ),
+)
+
+for module in (fit, transform, evaluate, plugins, demo):
+    name = module.__name__.rpartition(".")[2]
+    app.command(name, cls=Command, help=module.HELP)(getattr(module, name))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        import metafe
+
+        typer.echo(f"metafe {metafe.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _without_command(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None and (text := context.get_help()):
+        typer.echo(text)

@@ -1,0 +1,277 @@
+"""Reading rows, targets and groups from files."""
+
+from __future__ import annotations
+
+import difflib
+import zipfile
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from metafe.cli.images import read_image_folder
+from metafe.contracts import InvalidInputError
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read from a file.
+
+    Parameters
+    ----------
+    target, groups : str or None
+        Names of columns or arrays.
+    ignore : sequence of str
+        Columns to leave out.
+    image_size : (int, int) or None
+        Height and width to resize images to.
+    extractor : MetaFeatureExtractor or None
+        Rows are read as it needs them: the columns that it was fitted on, images of its size and colours.
+    """
+
+    target: str | None = None
+    groups: str | None = None
+    ignore: Sequence[str] = ()
+    image_size: tuple[int, int] | None = None
+    extractor: Any = None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows, with what is known of each.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, ...) or polars.DataFrame
+        Numbers.
+    known : polars.DataFrame of n rows
+        Target, groups and file names, in the types of the file.
+    target, groups : str or None
+        Their columns in ``known``.
+    """
+
+    X: Any
+    known: pl.DataFrame = field(default_factory=pl.DataFrame)
+    target: str | None = None
+    groups: str | None = None
+
+    @property
+    def y(self) -> np.ndarray | None:
+        """The target, of shape (n,) or (n, n_targets); an InvalidInputError where it has gaps."""
+        return None if self.target is None else _labels(self.known[self.target])
+
+    @property
+    def group_labels(self) -> np.ndarray | None:
+        """The groups, of shape (n,); an InvalidInputError where they have gaps."""
+        return None if self.groups is None else _labels(self.known[self.groups])
+
+
+def read(path: Path, request: Request) -> Rows:
+    """Read a CSV or Parquet file, an ``.npz`` archive or a folder of images.
+
+    Parameters
+    ----------
+    path : Path
+    request : Request
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    InvalidInputError
+        Missing or damaged files, an unknown suffix, unknown columns, columns that are not numbers, missing values.
+    """
+    if not path.exists():
+        close = difflib.get_close_matches(
+            path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=1
+        )
+        hint = f"Did you mean {str(path.parent / close[0])!r}?" if close else "Check the path."
+        raise InvalidInputError(f"DATA must be a file or folder that exists; got {str(path)!r}. {hint}")
+    if path.is_dir():
+        return _read_images(path, request)
+    readers = {".csv": _read_table, ".parquet": _read_table, ".npz": _read_arrays}
+    if path.suffix.lower() not in readers:
+        raise InvalidInputError(
+            f"DATA must end in {', '.join(readers)} or be a folder of images; got {str(path)!r}. "
+            "Convert it to one of them."
+        )
+    return readers[path.suffix.lower()](path, request)
+
+
+def _read_images(path: Path, request: Request) -> Rows:
+    _refuse_options(path, request)
+    images = read_image_folder(path, request.image_size, getattr(request.extractor, "input_shape_", None))
+    known = {"file": images.files} | ({} if images.classes is None else {"class": images.classes})
+    return Rows(images.pixels, pl.DataFrame(known), target=None if images.classes is None else "class")
+
+
+def _refuse_options(path: Path, request: Request) -> None:
+    given = {"--target": request.target, "--groups": request.groups, "--ignore": request.ignore}
+    used = [option for option, value in given.items() if value]
+    if used:
+        raise InvalidInputError(
+            f"A folder of images has a class per sub-folder and no columns; got {used[0]} for {str(path)!r}. "
+            "Leave it out."
+        )
+
+
+def _read_table(path: Path, request: Request) -> Rows:
+    frame = _parse_table(path)
+    named = {
+        "--target": request.target,
+        "--groups": request.groups,
+        **{f"--ignore {name}": name for name in request.ignore},
+    }
+    for option, name in named.items():
+        if name is not None and name not in frame.columns:
+            raise InvalidInputError(
+                f"{option.split()[0]} must be a column of {path.name}; got {name!r}. {_suggest(name, frame.columns)}"
+            )
+    known = frame.select(_distinct([request.target, request.groups]))
+    features = frame.drop(_distinct(named.values()))
+    features = _as_in_fit(features, path, request.extractor)
+    if not features.width or not features.height:
+        raise InvalidInputError(
+            f"DATA must have rows and feature columns; got {features.height} rows and {features.width} in {path.name}."
+        )
+    _check_numbers(features)
+    _check_complete(features)
+    return Rows(_to_numbers(features), known, request.target, request.groups)
+
+
+def _parse_table(path: Path) -> pl.DataFrame:
+    try:
+        if path.suffix.lower() == ".parquet":
+            return pl.read_parquet(path)
+        return pl.read_csv(path, separator=_separator(path), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidInputError(f"DATA must be readable as {path.suffix[1:]}; got {str(path)!r}: {reason}") from error
+
+
+def _separator(path: Path) -> str:
+    """Return what separates the headings of a CSV file: a comma, unless there are more semicolons or tabs."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        heading = file.readline()
+    return max(",;\t", key=heading.count)
+
+
+def _as_in_fit(features: pl.DataFrame, path: Path, extractor: Any) -> pl.DataFrame:
+    """Return the columns that the extractor was fitted on, in its order."""
+    names = getattr(extractor, "feature_names_in_", None)
+    if names is None:
+        return features
+    if missing := [name for name in names if name not in features.columns]:
+        raise InvalidInputError(
+            f"DATA must have the columns that the extractor was fitted on; {path.name} lacks {_listed(missing)}. "
+            "Add them."
+        )
+    if extra := [name for name in features.columns if name not in set(names)]:
+        raise InvalidInputError(
+            f"DATA must have no columns but those that the extractor was fitted on; {path.name} has {_listed(extra)} "
+            "too. Name the target with --target, groups with --groups, and leave out any other with --ignore."
+        )
+    return features.select(list(names))
+
+
+def _check_numbers(features: pl.DataFrame) -> None:
+    text = [name for name, dtype in features.schema.items() if not (dtype.is_numeric() or dtype == pl.Boolean)]
+    if text:
+        examples = {name: features[name].drop_nulls().head(1).to_list() for name in text[:_SHOWN]}
+        shown = ", ".join(
+            f"{name!r} (such as {str(v[0])!r})" if v else f"{name!r} (empty)" for name, v in examples.items()
+        )
+        more = f" and {len(text) - _SHOWN} more" if len(text) > _SHOWN else ""
+        raise InvalidInputError(
+            f"Feature columns must hold numbers; got {shown}{more}. Leave them out with --ignore {text[0]!r}, "
+            "name the one to predict with --target, or turn them into numbers first."
+        )
+
+
+def _check_complete(features: pl.DataFrame) -> None:
+    numbers = features.with_columns(pl.selectors.float().fill_nan(None)).null_count().row(0)
+    gaps = [f"{name!r} ({n} of {features.height})" for name, n in zip(features.columns, numbers, strict=True) if n]
+    if gaps:
+        more = f" and {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
+        raise InvalidInputError(
+            f"Feature columns must have no missing values; got some in {', '.join(gaps[:_SHOWN])}{more}. "
+            "Fill them, or drop those rows or columns."
+        )
+
+
+def _to_numbers(features: pl.DataFrame) -> pl.DataFrame:
+    return features.with_columns(pl.selectors.boolean().cast(pl.UInt8), pl.selectors.decimal().cast(pl.Float64))
+
+
+def _read_arrays(path: Path, request: Request) -> Rows:
+    if request.ignore:
+        raise InvalidInputError(
+            f"--ignore names columns, and {path.name} has arrays without names for theirs. Leave it out."
+        )
+    arrays = _load_arrays(path)
+    wanted = {"--target": request.target or ("y" if "y" in arrays else None), "--groups": request.groups}
+    for option, name in ("DATA", "X"), *wanted.items():
+        if name is not None and name not in arrays:
+            raise InvalidInputError(f"{option} needs the array {name!r} in {path.name}. {_suggest(name, arrays)}")
+    X = arrays["X"]
+    known = {name: arrays[name] for name in _distinct(wanted.values())}
+    lengths = {name: len(array) if array.ndim else 0 for name, array in {"X": X, **known}.items()}
+    if len(set(lengths.values())) > 1 or X.ndim < 2:
+        shapes = ", ".join(f"{name} {arrays[name].shape}" for name in lengths)
+        raise InvalidInputError(
+            f"Arrays of {path.name} must have one entry for each row, and X two dimensions or more; got {shapes}."
+        )
+    return Rows(
+        X, pl.DataFrame([_series(name, array) for name, array in known.items()]), wanted["--target"], wanted["--groups"]
+    )
+
+
+def _load_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise InvalidInputError(
+            f"DATA must be an .npz archive of numbers and strings, without pickled objects; got {str(path)!r}: {error}"
+        ) from error
+
+
+def _series(name: str, array: np.ndarray) -> pl.Series:
+    return pl.Series(name, array.astype(str).tolist() if array.dtype.kind in "SU" else array)
+
+
+def _labels(series: pl.Series) -> np.ndarray:
+    n_gaps = series.null_count() + (int(series.is_nan().sum()) if series.dtype.is_float() else 0)
+    if n_gaps:
+        raise InvalidInputError(
+            f"Column {series.name!r} must have no missing values; got {n_gaps} of {len(series)}. "
+            "Fill them, or drop those rows."
+        )
+    if series.dtype.is_numeric() or series.dtype == pl.Boolean or isinstance(series.dtype, pl.Array):
+        return series.to_numpy()
+    return np.array([str(label) for label in series.to_list()])
+
+
+def _distinct(names: Iterable[str | None]) -> list[str]:
+    return list(dict.fromkeys(name for name in names if name is not None))
+
+
+def _suggest(name: str, available: Iterable[str]) -> str:
+    """Name the close match and the first few of what there is; a table may have thousands of columns."""
+    known = list(available)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    question = f"Did you mean {close[0]!r}? " if close else ""
+    return f"{question}Available: {_listed(known)}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(repr(str(name)) for name in names[:_SHOWN]) + more
