@@ -121,7 +121,7 @@ class Conv4(ImageBackbone):
         return nn.Sequential(*blocks, nn.Flatten())
 
     def _block(self, n_in: int, n_out: int, pools: bool) -> nn.Sequential:
-        pool = [nn.MaxPool2d(2)] if pools else []
+        pool: list[nn.Module] = [nn.MaxPool2d(2)] if pools else []
         activation = [activation_layer(self.activation)]
         tail = pool + activation if self.activation in MONOTONE_ACTIVATIONS else activation + pool
         normalisation = normalisation_layer(self.normalisation, n_out, spatial=True)

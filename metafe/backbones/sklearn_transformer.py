@@ -19,10 +19,11 @@ from metafe.contracts.errors import suggest
 from metafe.contracts.spaces import SearchSpace
 
 _BY_NAME = {
-    "pca": lambda: PCA(n_components=0.95, svd_solver="full"),
-    "lda": LinearDiscriminantAnalysis,
-    "nca": NeighborhoodComponentsAnalysis,
-    "nystroem": Nystroem,
+    "pca": lambda n_rows: PCA(n_components=0.95, svd_solver="full"),
+    "lda": lambda n_rows: LinearDiscriminantAnalysis(),
+    "nca": lambda n_rows: NeighborhoodComponentsAnalysis(),
+    # Each component is a training row.
+    "nystroem": lambda n_rows: Nystroem(n_components=min(100, n_rows)),
 }
 
 
@@ -62,7 +63,7 @@ class SklearnTransformer(Backbone):
         InvalidParameterError
             An unknown name, or something that cannot transform.
         """
-        transformer = self._new_transformer()
+        transformer = self._new_transformer(len(X))
         seed = seeds.integer("sklearn") % 2**32
         random_states = [k for k in transformer.get_params() if k.endswith("random_state")]
         unset = {k: seed for k in random_states if transformer.get_params()[k] is None}
@@ -88,12 +89,14 @@ class SklearnTransformer(Backbone):
         """Return a module that passes ``(b, n_components)`` through."""
         return nn.Identity()
 
-    def _new_transformer(self) -> Any:
+    def _new_transformer(self, n_rows: int) -> Any:
         if isinstance(self.transformer, str):
             if self.transformer not in _BY_NAME:
                 known = suggest(self.transformer, _BY_NAME)
-                raise InvalidParameterError(f"sklearn transformer must be a known name or an object; got {self.transformer!r}. {known}")
-            return make_pipeline(StandardScaler(), _BY_NAME[self.transformer]())
+                raise InvalidParameterError(
+                    f"sklearn transformer must be a known name or an object; got {self.transformer!r}. {known}"
+                )
+            return make_pipeline(StandardScaler(), _BY_NAME[self.transformer](n_rows))
         if not hasattr(self.transformer, "transform"):
             raise InvalidParameterError(f"sklearn transformer must have a transform method; got {self.transformer!r}.")
         return clone(self.transformer)
