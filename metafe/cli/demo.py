@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from metafe import FewShotScore, MetaFeatureExtractor
 
 HELP = describe(
-    "Learn features from five handwritten digits and judge them on the five others.",
+    "Learn from five handwritten digits, judge on five others.",
     "Takes about a minute on two cores and needs no download. Prints 5-way accuracy from one and from five labelled "
     "images a class for raw pixels, PCA, LDA and metafe's features, on the same problems for all; saves the extractor "
     "and a picture.",
@@ -28,15 +28,16 @@ HELP = describe(
 RAW, METAFE = "raw pixels", "metafe"
 SHOTS = (1, 5)
 N_NOVEL = 5
+VIEWS = {"Before: the novel classes in raw pixels": RAW, "After: the novel classes in metafe's features": METAFE}
 PCA_VARIANCE = 0.95
 
 Output = Annotated[
     Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the extractor and the picture.")
 ]
 MaxSteps = Annotated[
-    int | None, typer.Option("--max-steps", min=0, help="Longest training, in steps.", show_default="auto")
+    int | None, typer.Option("--max-steps", metavar="N", min=0, help="Longest training, in steps.", show_default="auto")
 ]
-Episodes = Annotated[int, typer.Option("--episodes", min=2, help="Problems to judge on.")]
+Episodes = Annotated[int, typer.Option("--episodes", metavar="N", min=2, help="Problems to judge on.")]
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ def demo(
     say(f"\n{N_NOVEL}-way problems from the digits kept out, the same {episodes} for all:\n")
     say_scores(scores, list(SHOTS))
     say(f"\n{verdict(scores, extractor)}")
+    views = {title: judged[name].transform(digits.novel_rows) for title, name in VIEWS.items()}
     draw(
         output / "demo.png",
         scores,
-        {name: judged[name].transform(digits.novel_rows) for name in (RAW, METAFE)},
+        views,
         digits.novel_labels,
     )
     say(f"Saved the picture in {output / 'demo.png'}; {time.perf_counter() - began:.0f} s in all.")

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from metafe.cli.data import Rows
 
 HELP = describe(
-    "Judge features on small problems drawn from new data, beside the standardised rows on the same problems.",
-    "For classes: mean accuracy in per cent of the nearest class mean, with its 95 % interval. For continuous targets: "
-    "R² of ridge regression; --groups keeps each problem inside one group. Use classes, or groups, that 'metafe fit' "
-    "has not seen.",
+    "Judge features on small problems drawn from new data.",
+    "The standardised rows are judged beside them, on the same problems. For classes: mean accuracy in per cent of "
+    "the nearest class mean, with its 95 % interval. For continuous targets: R² of ridge regression; --groups keeps "
+    "each problem inside one group. Use classes, or groups, that 'metafe fit' has not seen.",
     examples=[
         "metafe evaluate features new.csv --target species",
         "metafe evaluate features new.csv --target species --way 3 --shot 1 --shot 10 --episodes 1000",
@@ -28,14 +28,18 @@ HELP = describe(
 
 Way = Annotated[
     int | None,
-    typer.Option("--way", min=2, help="Classes in a problem.", show_default="5, or all where there are fewer"),
+    typer.Option(
+        "--way", metavar="N", min=2, help="Classes in a problem.", show_default="5, or all where there are fewer"
+    ),
 ]
 Shots = Annotated[
     list[int] | None,
-    typer.Option("--shot", min=1, help="Labelled rows of each class; may be repeated.", show_default="1, 5"),
+    typer.Option(
+        "--shot", metavar="N", min=1, help="Labelled rows of each class; may be repeated.", show_default="1, 5"
+    ),
 ]
-Queries = Annotated[int, typer.Option("--query", min=1, help="Rows of each class to judge on.")]
-Episodes = Annotated[int, typer.Option("--episodes", min=2, help="Problems to draw.")]
+Queries = Annotated[int, typer.Option("--query", metavar="N", min=1, help="Rows of each class to judge on.")]
+Episodes = Annotated[int, typer.Option("--episodes", metavar="N", min=2, help="Problems to draw.")]
 Adapt = Annotated[bool, typer.Option("--adapt", help="Let the extractor adapt to the labelled rows of each problem.")]
 
 

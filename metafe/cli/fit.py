@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from metafe import MetaFeatureExtractor
 
 HELP = describe(
-    "Learn features from old data and save the extractor in a folder.",
+    "Learn features from old data and save the extractor.",
     "Without --target there is nothing to learn from: the features are the standardised rows, or what a named backbone "
     "gives untrained.",
     "What is left at 'auto' is decided by rule from the data, and said. Ctrl-C ends training early and saves the best "
@@ -34,7 +34,7 @@ HELP = describe(
         "metafe fit old.csv --target species -o features",
         "metafe fit customers.parquet --target bought --groups customer -o features",
         "metafe fit photos/ --image-size 84 -o features",
-        "metafe fit old.npz --backbone mlp -p backbone__width=64 -p learning_rate=0.01 -o features",
+        "metafe fit old.npz --backbone mlp -p backbone__width=64 -o features",
     ],
 )
 
@@ -43,12 +43,13 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="DIR", help="Folder for the extractor; an extractor in it is replaced."),
 ]
 Backbone = Annotated[
-    str, typer.Option("--backbone", help="Name of the network or descriptor; 'metafe plugins' lists them.")
+    str,
+    typer.Option("--backbone", metavar="NAME", help="Name of the network or descriptor; 'metafe plugins' lists them."),
 ]
-Algorithm = Annotated[str, typer.Option("--algorithm", help="Name of the meta-learning algorithm.")]
-Tasks = Annotated[str, typer.Option("--tasks", help="Name of the task source.")]
+Algorithm = Annotated[str, typer.Option("--algorithm", metavar="NAME", help="Name of the meta-learning algorithm.")]
+Tasks = Annotated[str, typer.Option("--tasks", metavar="NAME", help="Name of the task source.")]
 MaxSteps = Annotated[
-    int | None, typer.Option("--max-steps", min=0, help="Longest training, in steps.", show_default="auto")
+    int | None, typer.Option("--max-steps", metavar="N", min=0, help="Longest training, in steps.", show_default="auto")
 ]
 Parameters = Annotated[
     list[str] | None,

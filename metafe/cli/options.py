@@ -39,8 +39,10 @@ ImageSize = Annotated[
         "--image-size", metavar="N|HxW", help="Resize images to NxN or HxW pixels; the aspect ratio is not kept."
     ),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same result on one machine.")]
-Device = Annotated[str, typer.Option("--device", help="Where to compute: auto, cpu, cuda, mps …")]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", min=0, help="The same seed gives the same result on one machine.")
+]
+Device = Annotated[str, typer.Option("--device", metavar="NAME", help="Where to compute: auto, cpu, cuda, mps …")]
 
 
 def parse_image_size(text: str | None) -> tuple[int, int] | None:

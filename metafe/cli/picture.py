@@ -29,7 +29,7 @@ def draw(
     scores : dict of str to list of FewShotScore
         For each kind of features, with one and with five shots.
     features : dict of str to ndarray of shape (n, n_features)
-        What to view, left to right.
+        What to view, left to right, by title.
     labels : ndarray of shape (n,)
         Classes of the rows.
     """
@@ -40,8 +40,8 @@ def draw(
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 1 + len(features), width_ratios=(1.15, *(1 for _ in features)))
     _draw_bars(axes[0], scores)
-    for axis, (name, values) in zip(axes[1:], features.items(), strict=True):
-        _draw_view(axis, name, _project(values), labels)
+    for axis, (title, values) in zip(axes[1:], features.items(), strict=True):
+        _draw_view(axis, title, _project(values), labels)
     figure.suptitle("Handwritten digits that training has not seen", fontsize=15)
     figure.savefig(path, dpi=120)
 
@@ -76,8 +76,8 @@ def _project(features: np.ndarray) -> np.ndarray:
     return np.asarray(TSNE(init="pca", random_state=0).fit_transform(features.astype(np.float32)))
 
 
-def _draw_view(axis: Any, name: str, points: np.ndarray, labels: np.ndarray) -> None:
+def _draw_view(axis: Any, title: str, points: np.ndarray, labels: np.ndarray) -> None:
     for label, colour in zip(np.unique(labels), COLOURS, strict=True):
         of_class = points[labels == label]
         axis.scatter(*of_class.T, marker=f"${label}$", s=38, color=colour, linewidths=0.2, alpha=0.85)
-    axis.set(title=f"Novel classes in {name}", xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])
+    axis.set(title=title, xlabel="t-SNE 1", ylabel="t-SNE 2", xticks=[], yticks=[])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from metafe.cli.help import describe
 
 HELP = describe(
-    "List the plugins: kind, name, distribution, version, and why one failed to load.",
+    "List the plugins, and why one failed to load.",
     "METAFE_PLUGINS limits which distributions are loaded: a comma-separated list of names, empty for metafe's own "
     "alone.",
     examples=["metafe plugins", "METAFE_PLUGINS= metafe plugins"],

@@ -48,7 +48,10 @@ def say_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right_fr
         table.add_column(Text(column), justify="right" if right else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console.print(table)
+    with console.capture() as rendered:
+        console.print(table)
+    lines = [line.rstrip() for line in rendered.get().splitlines()]
+    sys.stdout.write("\n".join(line for line in lines if line) + "\n")
 
 
 def warn_line(message: str) -> None:

@@ -11,9 +11,10 @@ from metafe.cli.help import describe
 from metafe.cli.options import DataFile, Device, Folder, Groups, Ignore, Target
 
 HELP = describe(
-    "Turn rows into features and write them to a CSV, Parquet or .npz file.",
-    "The columns named by --target and --groups are carried over unchanged; of images, file name and class are. "
-    "Columns are found by name, and images are resized as in 'metafe fit'.",
+    "Turn rows into features and write them to a file.",
+    "The file is CSV, Parquet or .npz, by its suffix. The columns named by --target and --groups are carried over "
+    "unchanged; of images, file name and class are. Columns are found by name, and images are resized as in 'metafe "
+    "fit'.",
     examples=[
         "metafe transform features new.csv -o new-features.csv",
         "metafe transform features new.csv --target species --ignore id -o new-features.parquet",
