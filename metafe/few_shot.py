@@ -153,7 +153,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         -------
         ndarray of shape (n_rows,)
         """
-        return self.head_.predict(self._features(X))  # type: ignore[no-any-return]
+        features = self._features(X)
+        return self.head_.predict(features)  # type: ignore[no-any-return]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -172,7 +173,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         AttributeError
             The head gives no probabilities.
         """
-        return self.head_.predict_proba(self._features(X))  # type: ignore[no-any-return]
+        features = self._features(X)
+        return self.head_.predict_proba(features)  # type: ignore[no-any-return]
 
     def _features(self, X: Any) -> Any:
         check_is_fitted(self)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
 import metafe
+from metafe.algorithms import ProtoNet
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +39,34 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
-def small(backbone: Any = "mlp", algorithm: Any = "protonet", **parameters: Any) -> metafe.MetaFeatureExtractor:
-    """Return an extractor that trains for a moment."""
-    settings = {"max_steps": 3, "augment": None, "random_state": 0, "device": "cpu", "precision": "float32"}
-    return metafe.MetaFeatureExtractor(backbone, algorithm, **(settings | parameters))
+Small = Callable[..., metafe.MetaFeatureExtractor]
+
+
+@pytest.fixture(scope="session")
+def small() -> Small:
+    """A function that returns an extractor which trains for a moment."""
+
+    def make(backbone: Any = "mlp", algorithm: Any = "protonet", **parameters: Any) -> metafe.MetaFeatureExtractor:
+        settings = {"max_steps": 3, "augment": None, "random_state": 0, "device": "cpu", "precision": "float32"}
+        return metafe.MetaFeatureExtractor(backbone, algorithm, **(settings | parameters))
+
+    return make
+
+
+@pytest.fixture
+def count_steps() -> list[int]:
+    """The steps that the algorithm ``"counting"`` has taken: a list that grows by each."""
+    CountingProtoNet.steps.clear()
+    return CountingProtoNet.steps
+
+
+@metafe.register
+class CountingProtoNet(ProtoNet):
+    """Prototypical networks that note every step they train."""
+
+    name = "counting"
+    steps: ClassVar[list[int]] = []
+
+    def meta_loss(self, learner: Any, batch: Any, context: Any) -> Any:
+        self.steps.append(context.step)
+        return super().meta_loss(learner, batch, context)
