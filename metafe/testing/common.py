@@ -94,6 +94,8 @@ def same_values(first: Any, second: Any) -> bool:
         return False
     if isinstance(first, np.ndarray):
         return np.array_equal(first, second, equal_nan=first.dtype.kind == "f")
+    if isinstance(first, np.random.RandomState):
+        return same_values(first.get_state(legacy=False), second.get_state(legacy=False))
     if isinstance(first, BaseEstimator):
         return same_values(vars(first), vars(second))
     if isinstance(first, Mapping):

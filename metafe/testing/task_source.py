@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from metafe.contracts import Problem, Seeds, TaskBatch, TaskData, TaskSource
+from metafe.contracts import InvalidInputError, Problem, Seeds, TaskBatch, TaskData, TaskSource
 from metafe.testing.common import is_refusal_or_none, is_sentence, untouched_global_generators
 from metafe.testing.plugin import PluginContract
 
@@ -49,6 +49,8 @@ class TaskSourceContract(PluginContract):
     ...     name = "which-of-two"
     ...     def problem(self, data, input_shape):
     ...         return Problem("classification", input_shape, n_classes=2, max_way=2)
+    ...     def row_labels(self, data):
+    ...         raise InvalidInputError("which-of-two labels no rows. Use an algorithm that trains on tasks.")
     ...     def task(self, data, rng):
     ...         rows = data.take(rng.choice(data.rows, size=(1, 2), replace=False))
     ...         noisy = rows + rng.normal(scale=0.1, size=rows.shape)
@@ -156,8 +158,13 @@ class TaskSourceContract(PluginContract):
                     assert batch.support_y.shape[2:] == batch.query_y.shape[2:] == (problem.n_targets,)
 
     def test_row_labels_are_of_the_problem(self, plugin: TaskSource, accepted: list[TaskData]) -> None:
-        for data in (d for d in accepted if d.kind != "unlabelled"):
-            problem, labels = _problem(plugin, data), plugin.row_labels(data)
+        for data in accepted:
+            problem = _problem(plugin, data)
+            try:
+                labels = plugin.row_labels(data)
+            except InvalidInputError as refusal:
+                assert is_sentence(str(refusal)), "A source without labels of rows must say so in a sentence."
+                continue
             assert len(labels) == len(data)
             if problem.kind == "classification":
                 assert labels.ndim == 1
