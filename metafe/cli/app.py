@@ -6,8 +6,17 @@ from typing import Annotated
 
 import typer
 
-from metafe.cli import demo, evaluate, fit, plugins, transform
+from metafe.cli.demo import HELP as HELP_OF_DEMO
+from metafe.cli.demo import demo
+from metafe.cli.evaluate import HELP as HELP_OF_EVALUATE
+from metafe.cli.evaluate import evaluate
+from metafe.cli.fit import HELP as HELP_OF_FIT
+from metafe.cli.fit import fit
 from metafe.cli.help import Command, Commands, describe
+from metafe.cli.plugins import HELP as HELP_OF_PLUGINS
+from metafe.cli.plugins import plugins
+from metafe.cli.transform import HELP as HELP_OF_TRANSFORM
+from metafe.cli.transform import transform
 
 app = typer.Typer(
     name="metafe",
@@ -26,9 +35,11 @@ app = typer.Typer(
     ),
 )
 
-for module in (fit, transform, evaluate, plugins, demo):
-    name = module.__name__.rpartition(".")[2]
-    app.command(name, cls=Command, help=module.HELP)(getattr(module, name))
+app.command(cls=Command, help=HELP_OF_FIT)(fit)
+app.command(cls=Command, help=HELP_OF_TRANSFORM)(transform)
+app.command(cls=Command, help=HELP_OF_EVALUATE)(evaluate)
+app.command(cls=Command, help=HELP_OF_PLUGINS)(plugins)
+app.command(cls=Command, help=HELP_OF_DEMO)(demo)
 
 
 def _print_version(wanted: bool) -> None:

@@ -35,7 +35,11 @@ Way = Annotated[
 Shots = Annotated[
     list[int] | None,
     typer.Option(
-        "--shot", metavar="N", min=1, help="Labelled rows of each class; may be repeated.", show_default="1, 5"
+        "--shot",
+        metavar="N",
+        min=1,
+        help="Labelled rows of each class; may be repeated.",
+        show_default="1, 5; for continuous targets 5, 10",
     ),
 ]
 Queries = Annotated[int, typer.Option("--query", metavar="N", min=1, help="Rows of each class to judge on.")]
@@ -70,16 +74,17 @@ def evaluate(
             "metafe evaluate needs the classes or targets to judge by; got none. Name them with --target."
         )
     _warn_of_seen_classes(extractor, rows)
+    shots = shots or _default_shots(rows)
     settings = {"n_query": query, "n_episodes": episodes, "random_state": seed, "n_way": _way(way, rows)}
     candidates = {
         "extractor": (extractor, adapt),
         "standardised input": (standardiser().fit(np.asarray(rows.X)), False),
     }
     scores = {
-        name: _scores(transformer, rows, shots or [1, 5], {**settings, "adapt": a})
+        name: _scores(transformer, rows, shots, {**settings, "adapt": a})
         for name, (transformer, a) in candidates.items()
     }
-    say_scores(scores, shots or [1, 5])
+    say_scores(scores, shots)
     _say_sizes(scores["extractor"][0], rows, settings["n_way"])
 
 
@@ -125,6 +130,13 @@ def _scores(transformer: Any, rows: Rows, shots: list[int], settings: dict[str, 
     return [
         few_shot_score(transformer, rows.X, rows.y, groups=rows.group_labels, n_shot=shot, **settings) for shot in shots
     ]
+
+
+def _default_shots(rows: Rows) -> list[int]:
+    """Return one and five rows of a class, or what a regression can be fitted on."""
+    from sklearn.utils.multiclass import type_of_target
+
+    return [5, 10] if type_of_target(rows.y).startswith("continuous") else [1, 5]
 
 
 def _way(way: int | None, rows: Rows) -> int:

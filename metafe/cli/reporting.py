@@ -139,7 +139,8 @@ def _message(error: Any) -> str:
     if _is_usage_error(error):
         context = getattr(error, "ctx", None)
         hint = f" Try '{context.command_path} --help'." if context else ""
-        return f"{error.format_message().rstrip('.')}.{hint}"
+        message = error.format_message()
+        return f"{message}{'' if message.endswith(('.', '?')) else '.'}{hint}"
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"{error.filename}: {error.strerror}."
     return str(error) or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def write_features(path: Path, features: np.ndarray, names: Sequence[str], known
         )
     if path.suffix.lower() == ".npz":
         arrays = {"X": features, **{name: _as_array(known[name]) for name in known.columns}}
-        np.savez(path, **arrays)  # type: ignore[arg-type]  # the stub takes the first for allow_pickle
+        _write_arrays(path, arrays)
         return
     table = pl.concat([known, pl.DataFrame(features, schema=list(names))], how="horizontal")
     if path.suffix.lower() == ".parquet":
@@ -95,6 +96,14 @@ def write_features(path: Path, features: np.ndarray, names: Sequence[str], known
             f"A CSV file holds one value a cell; {nested[0]!r} has several. Write to .npz or .parquet."
         )
     table.write_csv(path)
+
+
+def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write what `numpy.load` reads; `numpy.savez` does not take arrays called ``file``."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
 
 
 def _as_array(series: pl.Series) -> np.ndarray:
