@@ -96,7 +96,8 @@ class Decoder:
 
     def _tensor(self, node: Node) -> Tensor:
         # A copy with memory of its own, aligned as torch aligns it.
-        return self.tensors[node["key"]].clone().permute(inverse(node["order"]))
+        tensor = self.tensors[node["key"]].clone().permute(inverse(node["order"]))
+        return tensor.as_strided(tensor.shape, node["strides"]) if "strides" in node else tensor
 
     def _plugin(self, node: Node) -> Any:
         state = self.decode(node["state"])
