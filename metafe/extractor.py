@@ -422,6 +422,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         from metafe.training.probe import compare
 
         self.validation_ = None
+        if recipe.source is None:
+            return learned
         automatic = self.backbone == "auto"
         identity = fit_identity(recipe, data, learned)
         if identity is None or identity.scores is None or learned.scores is None:
@@ -431,7 +433,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if automatic and comparison.low <= 0:
             return identity
         if not automatic and comparison.high < 0:
-            warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=5)
+            warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=4)
         return learned
 
     def _settings(self, algorithm: MetaAlgorithm) -> Any:

@@ -121,17 +121,18 @@ def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
 
 
 def pick_rows(
-    rows_by_class: list[np.ndarray], shape: EpisodeShape, rng: np.random.Generator
+    rows_by_class: list[np.ndarray], shape: EpisodeShape, rng: np.random.Generator, fewest_query: int = 1
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Pick support and query rows of each class, as many of each as the smallest class allows.
 
     Parameters
     ----------
     rows_by_class : list of ndarray
-        Rows of the classes of one task, at least two in each.
+        Rows of the classes of one task, more than ``fewest_query`` in each.
     shape : EpisodeShape
-        What is wanted; at least one support and one query row remain.
+        What is wanted; at least one support row and ``fewest_query`` query rows remain.
     rng : numpy.random.Generator
+    fewest_query : int, default=1
 
     Returns
     -------
@@ -139,8 +140,8 @@ def pick_rows(
         Disjoint rows of each class.
     """
     fewest = min(len(rows) for rows in rows_by_class)
-    n_shot = min(shape.n_shot, fewest - 1)
-    n_query = min(shape.n_query, fewest - n_shot)
+    n_shot = min(shape.n_shot, fewest - fewest_query)
+    n_query = min(max(shape.n_query, fewest_query), fewest - n_shot)
     picked = [rows[rng.choice(len(rows), n_shot + n_query, replace=False)] for rows in rows_by_class]
     return [rows[:n_shot] for rows in picked], [rows[n_shot:] for rows in picked]
 

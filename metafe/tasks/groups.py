@@ -21,6 +21,9 @@ from metafe.tasks.episodes import (
 )
 
 LARGEST_DEFAULT_WAY = 20
+# A regression task needs one row to adapt on and two to be judged on: R² compares with the mean of the query targets.
+FEWEST_QUERY_TARGETS = 2
+SMALLEST_REGRESSION = 1 + FEWEST_QUERY_TARGETS
 
 
 class GroupTasks(EpisodeSource):
@@ -69,7 +72,8 @@ class GroupTasks(EpisodeSource):
         if data.kind == "unlabelled":
             return "groups needs y; got none. Pass y to fit."
         if data.kind == "regression":
-            return None if _parts(data) else "groups needs a group of at least 2 rows; got none. Merge groups."
+            fits = bool(_parts(data))
+            return None if fits else f"groups needs a group of at least {SMALLEST_REGRESSION} rows; got none. Merge groups."
         if not data.group_problems:
             return "groups needs a group that has 2 classes with at least 2 rows; got none. Merge groups or classes."
         largest = _largest_way(data)
@@ -82,11 +86,14 @@ class GroupTasks(EpisodeSource):
         rng = seeds.numpy("split")
         groups = data.rows_by_group
         if len(groups) < FEWEST_TO_HOLD_OUT_FROM:
-            return split_rows_within(data, groups, fraction, rng)
+            smallest = SMALLEST_REGRESSION if data.kind == "regression" else SMALLEST_CLASS
+            return split_rows_within(data, groups, fraction, rng, smallest)
         out = hold_out(len(groups), fraction, rng)
         train, valid = (np.sort(np.concatenate([g for g, o in zip(groups, out, strict=True) if o == side])) for side in (False, True))
-        kept_out = data.restrict(valid)
-        return data.restrict(train), kept_out if self.accepts(kept_out) is None else None
+        kept, kept_out = data.restrict(train), data.restrict(valid)
+        if self.accepts(kept) or self.accepts(kept_out):
+            return data, None
+        return kept, kept_out
 
     def problem(self, data: TaskData, input_shape: tuple[int, ...]) -> Problem:
         """Describe the tasks; each pair of group and label counts as a class."""
@@ -146,7 +153,18 @@ class RowTasks(EpisodeSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: the target is not continuous."""
-        return None if data.kind == "regression" else f"rows needs a continuous y; got {data.kind} data. Use tasks='classes'."
+        if data.kind != "regression":
+            return f"rows needs a continuous y; got {data.kind} data. Use tasks='classes'."
+        if len(data) < SMALLEST_REGRESSION:
+            return f"rows needs at least {SMALLEST_REGRESSION} rows; got {len(data)}. Pass more rows."
+        return None
+
+    def split(self, data: TaskData, fraction: float, seeds: Seeds) -> tuple[TaskData, TaskData | None]:
+        """Keep rows out, where both sides are large enough for a task."""
+        train, valid = super().split(data, fraction, seeds)
+        if valid is None or self.accepts(train) or self.accepts(valid):
+            return data, None
+        return train, valid
 
     def shapes(self, data: TaskData) -> list[EpisodeShape]:
         """Return the smallest and the largest episode."""
@@ -160,7 +178,7 @@ class RowTasks(EpisodeSource):
 
 def _parts(data: TaskData) -> list[np.ndarray]:
     """Return the rows of the groups large enough for a task."""
-    return [rows for rows in data.rows_by_group if len(rows) >= SMALLEST_CLASS]
+    return [rows for rows in data.rows_by_group if len(rows) >= SMALLEST_REGRESSION]
 
 
 def _largest_way(data: TaskData) -> int:
@@ -168,6 +186,6 @@ def _largest_way(data: TaskData) -> int:
 
 
 def _regression_episode(data: TaskData, parts: list[np.ndarray], shape: EpisodeShape, rng: np.random.Generator) -> Episode:
-    support, query = pick_rows([parts[rng.integers(len(parts))]], shape, rng)
+    support, query = pick_rows([parts[rng.integers(len(parts))]], shape, rng, FEWEST_QUERY_TARGETS)
     assert data.y is not None
     return Episode(support[0], query[0], data.y[support[0]], data.y[query[0]])

@@ -96,7 +96,8 @@ def compare(scores: np.ndarray, baselines: np.ndarray) -> Comparison:
     Comparison
         With the interval of Student's t distribution.
     """
-    difference = scores - baselines
+    # Two tasks that both failed score minus infinity, and differ by nothing.
+    difference = np.subtract(scores, baselines, out=np.zeros(len(scores)), where=scores != baselines)
     mean, half = mean_interval(difference)
     return Comparison(float(scores.mean()), float(baselines.mean()), mean, mean - half, mean + half)
 
