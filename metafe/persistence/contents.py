@@ -87,6 +87,8 @@ class Contents:
         extractor.model_ = _model(**self.model)
         if extractor.model_.n_features != extractor.n_features_out_:
             raise ValueError(f"the learner has {extractor.model_.n_features} features, not {extractor.n_features_out_}")
+        if not {*self.output.values()} <= {"default", "pandas", "polars"}:
+            raise ValueError(f"the output {self.output} is not known")
         extractor.set_output(**self.output)
         if self.routing:
             _set_requests(extractor, self.routing)

@@ -197,7 +197,7 @@ class Encoder:
         if id(value) in self._seen:
             return {"type": "same", "id": self._seen[id(value)][0]}
         number = self._remember(value)
-        name = f"sklearn-{number}.skops"
+        name = f"sklearn-{len(self.files)}.skops"
         self.files[name] = _skops_bytes(value, path)
         return {"type": "estimator", "id": number, "file": name}
 

@@ -88,7 +88,7 @@ def read_folder(folder: str | Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         )
     if manifest.get("format") != FORMAT or manifest.get("digest") != _digest(manifest):
         raise SavedFormatError(_damaged(place / MANIFEST))
-    return manifest, {name: _read_checked(place, name, entry) for name, entry in manifest["files"].items()}
+    return manifest, {name: _read_checked(place, name, sha256) for name, sha256 in _checksums(manifest).items()}
 
 
 def _manifest(content: dict[str, Any], files: dict[str, bytes]) -> bytes:
@@ -115,7 +115,15 @@ def _read_manifest(folder: Path) -> dict[str, Any] | None:
     return manifest if isinstance(manifest, dict) and manifest.get("kind") == KIND else None
 
 
-def _read_checked(folder: Path, name: str, entry: dict[str, Any]) -> bytes:
+def _checksums(manifest: dict[str, Any]) -> dict[str, str]:
+    """Return name and checksum of the files that a manifest lists."""
+    try:
+        return {str(name): str(entry["sha256"]) for name, entry in manifest["files"].items()}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise SavedFormatError(_damaged(Path(MANIFEST))) from error
+
+
+def _read_checked(folder: Path, name: str, sha256: str) -> bytes:
     path = folder / name
     if not _FILE_NAME.fullmatch(name):
         raise SavedFormatError(
@@ -126,7 +134,7 @@ def _read_checked(folder: Path, name: str, entry: dict[str, Any]) -> bytes:
             f"A saved extractor must have all its files; {str(path)!r} is missing. Copy the whole folder again."
         )
     data = path.read_bytes()
-    if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+    if hashlib.sha256(data).hexdigest() != sha256:
         raise SavedFormatError(_damaged(path))
     return data
 
@@ -144,7 +152,7 @@ def _check_replaceable(target: Path) -> None:
         return
     present = {p.name for p in target.iterdir()} if target.is_dir() else {target.name}
     manifest = _read_manifest(target)
-    known = {MANIFEST, *manifest.get("files", {})} if manifest else set()
+    known = {MANIFEST, *_checksums(manifest)} if manifest else set()
     if foreign := sorted(present - known):
         raise SavedFormatError(
             f"A folder to save to must be new, empty or hold a saved extractor alone; got {str(target)!r}, which holds "
