@@ -52,7 +52,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     ----------
     backbone : str or Backbone, default="auto"
         The network, or descriptor, from rows to features. ``"auto"`` takes ``conv4`` for images and ``mlp`` for other
-        rows, and keeps the standardised rows unless the network is better on meta-validation tasks.
+        rows, and keeps the standardised rows unless the network is better on meta-validation tasks, over tasks and over classes.
     algorithm : str or MetaAlgorithm, default="auto"
         How tasks teach the network. ``"auto"`` takes ``protonet`` for classes, ``supervised`` for continuous targets.
     tasks : str or TaskSource, default="auto"
@@ -358,7 +358,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         learned = fit_model(recipe, data, *split_data(data, recipe))
         kept = self._judge(learned, recipe, data)
         if kept is not learned:
-            decisions.said["backbone"] = f"identity, since {decisions.said['backbone'].split(',')[0]} was not better on meta-validation tasks"
+            decisions.said["backbone"] = (
+                f"identity, since {decisions.said['backbone'].split(',')[0]} was not better on meta-validation tasks"
+            )
         self._keep(kept, recipe, target.classes)
         self.input_shape_ = () if raw else rows.shape[1:]
         self.decisions_ = decisions.said
@@ -377,7 +379,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 "Set random_state to an integer."
             )
         if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
-            raise InvalidParameterError(f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}.")
+            raise InvalidParameterError(
+                f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
+            )
         source = decisions.tasks(self.tasks, data.kind, data.groups is not None)
         reason = source.accepts(data) if source else None
         if reason:
@@ -397,7 +401,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             dtype=resolve_precision(self.precision, device, algorithm.stands_bfloat16),
             seeds=Seeds(seed),
             verbose=self.verbose,
-            checkpoint=Checkpoint(self.checkpoint, self._fingerprint(seed, data)) if self.checkpoint is not None else None,
+            checkpoint=Checkpoint(self.checkpoint, self._fingerprint(seed, data))
+            if self.checkpoint is not None
+            else None,
             on_validation=lambda metrics: registry().manager.hook.metafe_step_finished(
                 extractor=self, step=int(metrics["step"]), metrics=metrics
             ),
@@ -418,19 +424,19 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         """Compare with the standardised rows; return what to keep."""
-        from metafe.fitting import fit_identity
+        from metafe.fitting import better_scaling, fit_identity
         from metafe.training.probe import compare
 
         self.validation_ = None
         if recipe.source is None:
             return learned
         automatic = self.backbone == "auto"
-        identity = fit_identity(recipe, data, learned)
+        identity = fit_identity(recipe, data, learned, better_scaling(recipe, data) if automatic else "feature")
         if identity is None or identity.scores is None or learned.scores is None:
             return identity if automatic and identity is not None else learned
         comparison = compare(learned.scores, identity.scores)
         self.validation_ = vars(comparison)
-        if automatic and comparison.low <= 0:
+        if automatic and min(comparison.low, _low_over_classes(learned, identity)) <= 0:
             return identity
         if not automatic and comparison.high < 0:
             warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=4)
@@ -501,6 +507,18 @@ def seed_from(random_state: Any) -> int:
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
     return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _low_over_classes(learned: Fitted, identity: Fitted) -> float:
+    """Return the lower bound of the gain with held-out classes as the unit, or infinity where there are no classes.
+
+    Thousands of tasks from the same two classes say much about these two and little about the next class.
+    """
+    from metafe.training.probe import compare
+
+    if learned.class_scores is None or identity.class_scores is None or not len(learned.class_scores):
+        return float("inf")
+    return compare(learned.class_scores, identity.class_scores).low
 
 
 def _worse_than_rows(name: str, comparison: Any) -> str:

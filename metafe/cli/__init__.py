@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ["main"]
 
 
@@ -11,6 +13,9 @@ def main() -> None:
     The exit code is 0 after success, 2 after an error in what was given (one line on standard error; a traceback too
     where ``METAFE_DEBUG=1``), and 130 after Ctrl-C.
     """
-    from metafe.cli.app import app
+    try:
+        from metafe.cli.app import app
 
-    app()
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

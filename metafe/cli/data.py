@@ -90,9 +90,8 @@ def read(path: Path, request: Request) -> Rows:
         Missing or damaged files, an unknown suffix, unknown columns, columns that are not numbers, missing values.
     """
     if not path.exists():
-        close = difflib.get_close_matches(
-            path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [], n=1
-        )
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.75)
         hint = f"Did you mean {str(path.parent / close[0])!r}?" if close else "Check the path."
         raise InvalidInputError(f"DATA must be a file or folder that exists; got {str(path)!r}. {hint}")
     if path.is_dir():
@@ -236,7 +235,7 @@ def _read_arrays(path: Path, request: Request) -> Rows:
 
 def _load_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InvalidInputError(

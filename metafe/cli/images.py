@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metafe.contracts import InvalidInputError
 
@@ -112,13 +114,10 @@ def _common_shape(
 
 def _read(path: Path, size: tuple[int, int], is_colour: bool) -> np.ndarray:
     with _opened(path) as image:
-        try:
-            upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if is_colour else "L")
-        except (OSError, SyntaxError, ValueError) as error:
-            raise _damaged(path, error) from error
-    if upright.size != size[::-1]:
-        upright = upright.resize(size[::-1], Image.Resampling.BICUBIC)
-    return np.asarray(upright)
+        upright = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if is_colour else "L")
+        if upright.size != size[::-1]:
+            upright = upright.resize(size[::-1], Image.Resampling.BICUBIC)
+        return np.asarray(upright)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -126,13 +125,14 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)) if image.mode.startswith("I") else image
 
 
-def _opened(path: Path) -> Image.Image:
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image; what goes wrong with it then is an error that names the file."""
     try:
-        return Image.open(path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> InvalidInputError:
-    reason = "not an image that Pillow can read" if "cannot identify" in str(error) else str(error)
-    return InvalidInputError(f"Images must be readable; got {str(path)!r}: {reason}. Replace it or take it away.")
+        with Image.open(path) as image:
+            yield image
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        reason = "not an image that Pillow can read" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise InvalidInputError(
+            f"Images must be readable; got {str(path)!r}: {reason}. Replace it or take it away."
+        ) from error

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from metafe.contracts import InvalidParameterError
-
 DataFile = Annotated[
     Path,
     typer.Argument(
@@ -58,6 +56,8 @@ def parse_image_size(text: str | None) -> tuple[int, int] | None:
     >>> parse_image_size("28"), parse_image_size("20x32")
     ((28, 28), (20, 32))
     """
+    from metafe.contracts import InvalidParameterError
+
     if text is None:
         return None
     sides = text.lower().split("x")
@@ -79,6 +79,8 @@ def parse_parameters(pairs: list[str]) -> dict[str, Any]:
     >>> parse_parameters(["backbone__width=64", "optimizer=sgd", "tasks__n_shot=[1, 5]", "augment=null"])
     {'backbone__width': 64, 'optimizer': 'sgd', 'tasks__n_shot': (1, 5), 'augment': None}
     """
+    from metafe.contracts import InvalidParameterError
+
     parameters = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -15,8 +15,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from metafe.contracts.errors import MetafeError, MetafeWarning
-
 WRONG_INPUT = 2
 INTERRUPTED = 130
 
@@ -79,7 +77,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     """
     _replace_unprintable()
     with warnings.catch_warnings():
-        warnings.simplefilter("default", MetafeWarning)
+        warnings.simplefilter("default", UserWarning)  # of metafe too
         warnings.showwarning = _show_warning
         try:
             result = command()
@@ -127,6 +125,8 @@ def _report(error: Exception) -> None:
 
 
 def _comes_from_input(error: Exception) -> bool:
+    from metafe.contracts import MetafeError  # not before it is needed: help need not wait for scikit-learn
+
     return isinstance(error, MetafeError | ValueError | OSError) or _is_usage_error(error)
 
 

@@ -24,9 +24,9 @@ class Backbone(Plugin):
     ----------
     raw_input : bool
         True when the backbone wants ``X`` unvalidated: strings, paths, data frames.
-    standardise : {"feature", "channel", "none"}
-        How encoded rows are standardised before the module sees them: each position of the row on its own, each
-        channel of an image, or not at all.
+    standardise : {"feature", "channel", "all", "none"}
+        How encoded rows are standardised before the module sees them: each column of flat rows on its own (rows of
+        more dimensions, such as images, by one scale), each channel of an image, all values by one scale, or not.
     encode_is_view : bool
         True when `encode` only looks at the rows in another way, without computing. Otherwise metafe encodes in chunks
         of constant size, since many kernels compute slightly different numbers in batches of different sizes.
@@ -49,7 +49,7 @@ class Backbone(Plugin):
     kind = "backbone"
     raw_input: ClassVar[bool] = False
     encode_is_view: ClassVar[bool] = False
-    standardise: Literal["feature", "channel", "none"] = "feature"
+    standardise: Literal["feature", "channel", "all", "none"] = "feature"
 
     def accepts(self, X: Any) -> str | None:
         """Say why ``X`` cannot be used.

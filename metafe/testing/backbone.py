@@ -97,7 +97,7 @@ class BackboneContract(PluginContract):
             assert is_refusal_or_none(plugin.accepts(np.zeros(shape))), f"accepts of shape {shape}: a sentence or None."
 
     def test_says_how_to_standardise(self, plugin: Backbone, encoded: np.ndarray) -> None:
-        assert plugin.standardise in ("feature", "channel", "none")
+        assert plugin.standardise in ("feature", "channel", "all", "none")
         if plugin.standardise == "channel":
             assert encoded.ndim > 2, "Only rows with channels can be standardised by channel."
 
@@ -250,11 +250,11 @@ def _features(module: nn.Module, rows: Tensor) -> Tensor:
 
 def _standardised(backbone: Backbone, encoded: np.ndarray) -> Tensor:
     rows = torch.as_tensor(np.array(encoded, dtype=np.float32))
-    if backbone.standardise == "none":
+    axes = {"feature": (0,), "channel": (0, *range(2, rows.ndim)), "all": tuple(range(rows.ndim)), "none": None}
+    over = axes[backbone.standardise]
+    if over is None:
         return rows
-    scale, mean = torch.std_mean(
-        rows, dim=0 if backbone.standardise == "feature" else (0, *range(2, rows.ndim)), keepdim=True
-    )
+    scale, mean = torch.std_mean(rows, dim=over, keepdim=True)
     return (rows - mean) / torch.where(scale > 0, scale, 1)
 
 

@@ -159,15 +159,11 @@ class TaskSourceContract(PluginContract):
 
     def test_row_labels_are_of_the_problem(self, plugin: TaskSource, accepted: list[TaskData]) -> None:
         for data in accepted:
-            problem = _problem(plugin, data)
-            try:
-                labels = plugin.row_labels(data)
-            except InvalidInputError as refusal:
-                assert is_sentence(str(refusal)), "A source without labels of rows must say so in a sentence."
-                continue
-            assert len(labels) == len(data)
-            if problem.kind == "classification":
-                assert labels.ndim == 1
+            problem, labels = _problem(plugin, data), _row_labels(plugin, data)
+            if isinstance(labels, str):
+                assert is_sentence(labels), "A source that labels no rows must say so in a sentence."
+            elif problem.kind == "classification":
+                assert labels.shape == (len(data),)
                 assert 0 <= labels.min() <= labels.max() < problem.n_classes
             else:
                 assert labels.shape == (len(data), problem.n_targets)
@@ -231,6 +227,14 @@ class TaskSourceContract(PluginContract):
 
 def _problem(plugin: TaskSource, data: TaskData) -> Problem:
     return plugin.problem(data, data.x.shape[1:])
+
+
+def _row_labels(plugin: TaskSource, data: TaskData) -> np.ndarray | str:
+    """Return the labels of rows, or why there are none."""
+    try:
+        return plugin.row_labels(data)
+    except InvalidInputError as refusal:
+        return str(refusal)
 
 
 def _drawn(plugin: TaskSource, data: TaskData) -> list[TaskBatch]:

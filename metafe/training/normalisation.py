@@ -54,8 +54,9 @@ def fit_normaliser(data: TaskData, how: str) -> Normaliser:
     ----------
     data : TaskData
         Encoded training rows; memory-mapped ones stay on disk.
-    how : {"feature", "channel", "none"}
-        Over what: each position on its own, each channel, or nothing.
+    how : {"feature", "channel", "all", "none"}
+        What shares a scale: each column of flat rows has its own (rows of more dimensions, such as images, have one),
+        each channel has its own, all values have one, or rows stay as they are.
 
     Returns
     -------
@@ -64,15 +65,19 @@ def fit_normaliser(data: TaskData, how: str) -> Normaliser:
     if how == "none":
         return Normaliser()
     row_shape = data.x.shape[1:]
+    own = _first_axis_has_own_scales(how, len(row_shape))
     scaler = StandardScaler()
     for rows in _chunks(data):
         taken = data.take(rows).astype(np.float64)
-        if how == "channel":
-            taken = np.moveaxis(taken, 1, -1).reshape(-1, row_shape[0])
-        scaler.partial_fit(taken.reshape(len(taken), -1))
-    shape = row_shape if how == "feature" else (row_shape[0],) + (1,) * (len(row_shape) - 1)
+        scaler.partial_fit(np.moveaxis(taken, 1, -1).reshape(-1, row_shape[0]) if own else taken.reshape(-1, 1))
+    shape = (row_shape[0] if own else 1,) + (1,) * (len(row_shape) - 1)
     mean, scale = (torch.tensor(v.reshape(shape), dtype=torch.float64) for v in (scaler.mean_, scaler.scale_))
     return Normaliser(mean, scale)
+
+
+def _first_axis_has_own_scales(how: str, n_axes: int) -> bool:
+    """Tell whether positions along the first axis of a row have scales of their own."""
+    return how == "channel" or (how == "feature" and n_axes == 1)
 
 
 def _chunks(data: TaskData) -> list[np.ndarray]:

@@ -32,6 +32,28 @@ def probe_tasks(batches: Sequence[TaskBatch]) -> np.ndarray:
     return np.concatenate([_score_classes(b) if b.n_way else _score_targets(b) for b in batches])
 
 
+def probe_classes(batches: Sequence[TaskBatch]) -> np.ndarray:
+    """Score the features by class: how often query rows of each class are told right, over all tasks.
+
+    Parameters
+    ----------
+    batches : sequence of TaskBatch
+        With features in place of rows, as NumPy arrays, and labels across tasks.
+
+    Returns
+    -------
+    ndarray of shape (n_classes_drawn,)
+        In the order of the labels; empty for continuous targets.
+    """
+    known = [b for b in batches if b.n_way and b.query_class is not None]
+    if not known:
+        return np.empty(0)
+    correct = [np.where(_finite(b)[:, None], centroid_predictions(b) == b.query_y, False).ravel() for b in known]
+    labels = np.concatenate([np.asarray(b.query_class).ravel() for b in known])
+    drawn, codes = np.unique(labels, return_inverse=True)
+    return np.bincount(codes, weights=np.concatenate(correct), minlength=len(drawn)) / np.bincount(codes)
+
+
 def centroid_predictions(batch: TaskBatch) -> np.ndarray:
     """Return the nearest class mean of each query row, ``(T, Q)`` labels."""
     rows = (batch.support_x, batch.query_x)
