@@ -152,13 +152,18 @@ def verdict(scores: dict[str, list[FewShotScore]], extractor: MetaFeatureExtract
 
     found = [compare(learned.scores, raw.scores) for learned, raw in zip(scores[METAFE], scores[RAW], strict=True)]
     differences = ", ".join(
-        f"{100 * c.gain:+.1f} ({100 * c.low:+.1f} to {100 * c.high:+.1f}) at {shot}-shot"
+        f"{_points(c.gain)} ({_points(c.low)} to {_points(c.high)}) at {shot}-shot"
         for c, shot in zip(found, SHOTS, strict=True)
     )
     text = f"metafe against raw pixels, in points with the 95 % interval: {differences}."
     if extractor.backbone_.name != "identity":
         return text
     return f"{text} Nothing learned beat the input on meta-validation, so the features are the standardised pixels."
+
+
+def _points(difference: float) -> str:
+    """Write a difference of accuracies in points, never as minus nothing."""
+    return f"{round(100 * difference, 1) + 0.0:+.1f}"
 
 
 def _fit(digits: Digits, seed: int, max_steps: int | None, device: str) -> MetaFeatureExtractor:

@@ -15,12 +15,17 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000")
 SHOT_COLOURS = ("#56B4E9", "#0072B2")
 SHOTS = (1, 5)
 BAR_WIDTH = 0.38
+# Enough to see the classes, and few enough for t-SNE to take a moment.
+SHOWN_OF_CLASS = 80
+TSNE_STEPS = 500
 
 
 def draw(
     path: Path, scores: dict[str, list[FewShotScore]], features: dict[str, np.ndarray], labels: np.ndarray
 ) -> None:
     """Draw accuracy bars and, side by side, a 2-D view of the novel classes in each kind of features.
+
+    The view is of the first rows of each class.
 
     Parameters
     ----------
@@ -40,8 +45,9 @@ def draw(
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 1 + len(features), width_ratios=(1.15, *(1 for _ in features)))
     _draw_bars(axes[0], scores)
+    shown = np.concatenate([np.flatnonzero(labels == label)[:SHOWN_OF_CLASS] for label in np.unique(labels)])
     for axis, (title, values) in zip(axes[1:], features.items(), strict=True):
-        _draw_view(axis, title, _project(values), labels)
+        _draw_view(axis, title, _project(values[shown]), labels[shown])
     figure.suptitle("Handwritten digits that training has not seen", fontsize=15)
     figure.savefig(path, dpi=120)
 
@@ -73,7 +79,7 @@ def _project(features: np.ndarray) -> np.ndarray:
 
     if len(np.unique(features, axis=0)) < 2:
         return np.zeros((len(features), 2))
-    return np.asarray(TSNE(init="pca", random_state=0).fit_transform(features.astype(np.float32)))
+    return np.asarray(TSNE(init="pca", max_iter=TSNE_STEPS, random_state=0).fit_transform(features.astype(np.float32)))
 
 
 def _draw_view(axis: Any, title: str, points: np.ndarray, labels: np.ndarray) -> None:
