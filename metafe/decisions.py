@@ -34,21 +34,21 @@ class Decisions:
     def backbone(self, spec: str | Backbone, X: Any, kind: ProblemKind) -> Backbone:
         """Return the backbone: for ``"auto"`` a convolutional network for images, a perceptron for anything else."""
         if spec != "auto":
-            return resolve("backbone", spec)  # type: ignore[return-value]
+            return resolve("backbone", spec)
         if kind == "unlabelled":
             self.said["backbone"] = "identity, since there is no y to learn from"
-            return resolve("backbone", "identity")  # type: ignore[return-value]
-        conv4: Backbone = resolve("backbone", "conv4")  # type: ignore[assignment]
+            return resolve("backbone", "identity")
+        conv4: Backbone = resolve("backbone", "conv4")
         if np.ndim(X) in (3, 4) and conv4.accepts(X) is None:
             self.said["backbone"] = "conv4, since rows are images"
             return conv4
         self.said["backbone"] = "mlp, since rows are no images of 8×8 or more"
-        return resolve("backbone", "mlp")  # type: ignore[return-value]
+        return resolve("backbone", "mlp")
 
     def tasks(self, spec: str | TaskSource, kind: ProblemKind, has_groups: bool) -> TaskSource | None:
         """Return the task source; None where there is nothing to make tasks of."""
         if spec != "auto":
-            return resolve("task source", spec)  # type: ignore[return-value]
+            return resolve("task source", spec)
         if kind == "unlabelled":
             self.said["tasks"] = "none, since there is no y"
             return None
@@ -59,24 +59,26 @@ class Decisions:
         else:
             name, reason = "rows", "since y is continuous and there are no groups"
         self.said["tasks"] = f"{name}, {reason}"
-        return resolve("task source", name)  # type: ignore[return-value]
+        return resolve("task source", name)
 
     def algorithm(self, spec: str | MetaAlgorithm, kind: ProblemKind) -> MetaAlgorithm:
         """Return the meta-algorithm that fits the target."""
         if spec != "auto":
-            return resolve("algorithm", spec)  # type: ignore[return-value]
+            return resolve("algorithm", spec)
         name = {"classification": "protonet", "regression": "supervised", "unlabelled": "untrained"}[kind]
         self.said["algorithm"] = f"{name}, since the problem is {kind}"
-        return resolve("algorithm", name)  # type: ignore[return-value]
+        return resolve("algorithm", name)
 
     def augmentations(self, spec: Any, input_shape: tuple[int, ...], kind: ProblemKind) -> list[Augmentation]:
         """Return the augmentations: for ``"auto"`` those that fit images, or tables."""
         if spec == "auto":
             names = _augmentations_for(input_shape, kind)
             self.said["augment"] = f"{', '.join(names) or 'none'}, since rows have shape {input_shape}"
-            return [resolve("augmentation", name) for name in names]  # type: ignore[misc]
-        specs = [] if spec is None else list(spec) if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]
-        chosen: list[Augmentation] = [resolve("augmentation", s) for s in specs]  # type: ignore[misc]
+            return [resolve("augmentation", name) for name in names]
+        specs = (
+            [] if spec is None else list(spec) if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]
+        )
+        chosen: list[Augmentation] = [resolve("augmentation", s) for s in specs]
         for augmentation in chosen:
             if reason := augmentation.accepts(input_shape):
                 raise InvalidParameterError(f"{reason} Leave it out of augment.")

@@ -169,13 +169,19 @@ def _adapted_scores(transformer: Any, X: Any, data: TaskData, episodes: list[Any
         features = np.concatenate([np.asarray(adapted.transform(rows)) for rows in (support, query)])
         own = data.with_x(features)
         renumbered = type(episode)(
-            np.arange(n_support), np.arange(n_support, len(features)), episode.support_y, episode.query_y, episode.classes
+            np.arange(n_support),
+            np.arange(n_support, len(features)),
+            episode.support_y,
+            episode.query_y,
+            episode.classes,
         )
         scores.append(_scores(own, [renumbered], head)[0])
     return np.array(scores)
 
 
-def _score_head(head: BaseEstimator, support: np.ndarray, support_y: np.ndarray, query: np.ndarray, query_y: np.ndarray) -> float:
+def _score_head(
+    head: BaseEstimator, support: np.ndarray, support_y: np.ndarray, query: np.ndarray, query_y: np.ndarray
+) -> float:
     single = support_y.ndim == 2 and support_y.shape[1] == 1
     targets = (y.ravel() if single else y for y in (support_y, query_y))
     fitted_on, judged_on = targets
@@ -186,7 +192,9 @@ def _check_arguments(transformer: Any, head: Any, adapt: bool) -> None:
     if isinstance(head, str) and head not in _HEADS:
         raise InvalidParameterError(f"head must be a known name or an estimator; got {head!r}. {suggest(head, _HEADS)}")
     if adapt and not hasattr(transformer, "adapt"):
-        raise InvalidParameterError(f"adapt=True needs a transformer with an adapt method; got {transformer!r}. Pass adapt=False.")
+        raise InvalidParameterError(
+            f"adapt=True needs a transformer with an adapt method; got {transformer!r}. Pass adapt=False."
+        )
 
 
 def _seed(random_state: Any) -> int:

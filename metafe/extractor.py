@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,8 +196,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         try:
             self._fit(X, y, groups)
         except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__.clear()
+            self.__dict__.update(before)
             raise
         return self
 
@@ -412,7 +412,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _keep(self, fitted: Fitted, recipe: Recipe, classes: np.ndarray | None) -> None:
         """Set the fitted attributes."""
         for stale in ("classes_", "adapted_classes_"):
-            vars(self).pop(stale, None)
+            self.__dict__.pop(stale, None)
         if classes is not None:
             self.classes_ = classes
         self.model_: FeatureModel = fitted.model

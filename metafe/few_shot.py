@@ -60,16 +60,16 @@ class NearestMeanClassifier(ClassifierMixin, BaseEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return the label of the nearest mean, ``(n_rows,)``."""
-        return self.classes_[self._squared_distances(X).argmin(axis=1)]  # type: ignore[no-any-return]
+        return self.classes_[self._squared_distances(X).argmin(axis=1)]
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class, ``(n_rows, n_classes)``."""
-        return softmax(-self._squared_distances(X), axis=1)  # type: ignore[no-any-return]
+        return softmax(-self._squared_distances(X), axis=1)
 
     def _squared_distances(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
         rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        return euclidean_distances(rows, self.centroids_, squared=True)  # type: ignore[no-any-return]
+        return euclidean_distances(rows, self.centroids_, squared=True)
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -128,7 +128,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """
         head = _make_head(self.head)
         if y is None:
-            raise InvalidInputError("FewShotClassifier requires y to be passed, but the target y is None. Pass the labels.")
+            raise InvalidInputError(
+                "FewShotClassifier requires y to be passed, but the target y is None. Pass the labels."
+            )
         if self.extractor is None:
             X, y = validate_data(self, X, y, dtype="numeric")
         labels = column_or_1d(y, warn=True)
@@ -154,7 +156,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         ndarray of shape (n_rows,)
         """
         features = self._features(X)
-        return self.head_.predict(features)  # type: ignore[no-any-return]
+        return self.head_.predict(features)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -174,7 +176,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             The head gives no probabilities.
         """
         features = self._features(X)
-        return self.head_.predict_proba(features)  # type: ignore[no-any-return]
+        return self.head_.predict_proba(features)
 
     def _features(self, X: Any) -> Any:
         check_is_fitted(self)
@@ -186,7 +188,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 def _make_head(head: Any) -> Any:
     if isinstance(head, str):
         if head not in HEADS:
-            raise InvalidParameterError(f"head must be a known name or a classifier; got {head!r}. {suggest(head, HEADS)}")
+            raise InvalidParameterError(
+                f"head must be a known name or a classifier; got {head!r}. {suggest(head, HEADS)}"
+            )
         return NearestMeanClassifier()
     if not hasattr(head, "fit") or not hasattr(head, "predict"):
         raise InvalidParameterError(f"head must be a known name or a classifier; got {head!r}. {suggest('', HEADS)}")

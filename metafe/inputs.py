@@ -119,7 +119,7 @@ def check_target(X: Any, y: Any) -> Target:
     if y is None:
         return Target("unlabelled")
     y = _without_torch(y)
-    with _saying_the_fix():
+    with _saying_the_fix(), _sorting_labels("y"):
         y = _check_y(y, multi_output=True)
         kind = type_of_target(y, input_name="y")
     _check_length("y", y, X)
@@ -164,9 +164,10 @@ def check_groups(X: Any, groups: Any) -> tuple[np.ndarray | None, np.ndarray | N
         return None, None
     with _saying_the_fix():
         groups = check_array(_without_torch(groups), dtype=None, ensure_2d=False, input_name="groups")
-        groups = column_or_1d(groups, input_name="groups")
+    if groups.ndim == 2 and groups.shape[1] != 1:
+        raise InvalidInputError(f"groups must hold one group for each row; got shape {groups.shape}. Pass one column.")
     _check_length("groups", groups, X)
-    return _distinct("groups", groups)
+    return _distinct("groups", groups.ravel())
 
 
 def _check_length(name: str, values: np.ndarray, X: Any) -> None:
@@ -179,12 +180,8 @@ def _check_length(name: str, values: np.ndarray, X: Any) -> None:
 
 def _distinct(name: str, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the sorted distinct labels, and the position of each label among them as int64."""
-    try:
+    with _sorting_labels(name):
         distinct, codes = np.unique(labels, return_inverse=True)
-    except TypeError as error:
-        raise InvalidInputError(
-            f"{name} must hold labels of one type, none missing; got a mixture ({error}). Convert them to strings."
-        ) from error
     return distinct, codes.astype(np.int64)
 
 
@@ -206,3 +203,14 @@ def _saying_the_fix() -> Iterator[None]:
         first_line = message.splitlines()[0].rstrip(".:")
         fix = next((fix for part, fix in _FIXES if part in first_line), None)
         raise InvalidInputError(f"{first_line}. {fix}" if fix else message) from error
+
+
+@contextmanager
+def _sorting_labels(name: str) -> Iterator[None]:
+    try:
+        yield
+    except TypeError as error:
+        reason = str(error).rstrip(".")
+        raise InvalidInputError(
+            f"{name} must hold labels of one type that sorts, none missing; got {reason}. Convert them to strings."
+        ) from error

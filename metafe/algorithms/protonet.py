@@ -38,7 +38,9 @@ class ProtoNet(HeadAlgorithm):
 
     name = "protonet"
 
-    def __init__(self, distance: Literal["euclidean", "cosine"] = "euclidean", temperature: float | None = None) -> None:
+    def __init__(
+        self, distance: Literal["euclidean", "cosine"] = "euclidean", temperature: float | None = None
+    ) -> None:
         self.distance = distance
         self.temperature = temperature
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ class Supervised(MetaAlgorithm):
     """
 
     name = "supervised"
-    trains_on: Literal["tasks", "rows"] = "rows"
+    trains_on = "rows"
     separable = False
     adapts_features = False
     stands_bfloat16 = True
@@ -51,11 +51,15 @@ class Supervised(MetaAlgorithm):
 
     def predict(self, learner: Learner, state: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the head's scores of all training classes, or its predicted targets."""
-        return learner.head(learner.backbone(x))  # type: ignore[operator, no-any-return]
+        return learner.head(learner.backbone(x))
 
-    def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, dict[str, float | Tensor]]:
+    def meta_loss(
+        self, learner: Learner, batch: TaskBatch, context: Context
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return the loss of the head on a mini-batch of rows."""
         target = batch.query_y if batch.query_class is None else batch.query_class
         predicted = self.predict(learner, {}, batch.query_x.flatten(0, 1)).float()
         target = target.flatten(0, 1)
-        return task_loss(predicted, target), {} if target.is_floating_point() else {"accuracy": accuracy(predicted, target)}
+        return task_loss(predicted, target), {} if target.is_floating_point() else {
+            "accuracy": accuracy(predicted, target)
+        }

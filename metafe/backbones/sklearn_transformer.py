@@ -104,4 +104,6 @@ class SklearnTransformer(Backbone):
 
 def _flat(X: Any) -> np.ndarray:
     rows = np.asarray(X)
+    # Many transformers would compute in float16, which loses all but three digits.
+    rows = rows.astype(np.float32) if rows.dtype == np.float16 else rows
     return rows.reshape(len(rows), -1)

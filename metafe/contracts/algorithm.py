@@ -161,7 +161,9 @@ class MetaAlgorithm(Plugin):
         """
         raise NotImplementedError(f"{type(self).__name__} needs a predict method.")
 
-    def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, dict[str, float | Tensor]]:
+    def meta_loss(
+        self, learner: Learner, batch: TaskBatch, context: Context
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return what the outer loop minimises on one batch.
 
         Parameters
@@ -188,7 +190,7 @@ class MetaAlgorithm(Plugin):
         from metafe.contracts.losses import accuracy, task_loss
 
         logits = torch.stack([self._predict_task(learner, batch, t, context) for t in range(len(batch))])
-        metrics = {"accuracy": accuracy(logits, batch.query_y)} if batch.n_way else {}
+        metrics: dict[str, float | Tensor] = {"accuracy": accuracy(logits, batch.query_y)} if batch.n_way else {}
         return task_loss(logits, batch.query_y), metrics
 
     def _predict_task(self, learner: Learner, batch: TaskBatch, t: int, context: Context) -> Tensor:

@@ -21,7 +21,7 @@ class ImageBackbone(Backbone):
     ``(n, H, W, C)`` or, with ``image_shape``, flat; `images` gives all of them one layout, and so does `encode` unless
     the subclass computes something else from them.
 
-    Parameters
+    Attributes
     ----------
     image_shape : tuple of int or None
         Shape of one image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``, when rows come flat.

@@ -87,7 +87,9 @@ class HeadAlgorithm(MetaAlgorithm):
         """Apply the fitted head to the features of ``x``."""
         return self.apply_head(learner, state, at_least_float32(learner.backbone(x)))
 
-    def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, dict[str, float | Tensor]]:
+    def meta_loss(
+        self, learner: Learner, batch: TaskBatch, context: Context
+    ) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return the mean loss of the head on the query sets, the body having run once over all rows."""
         support, query = features_of_batch(learner.backbone, batch)
         with _full_precision(support.device.type):
@@ -119,7 +121,7 @@ def features_of_batch(backbone: nn.Module, batch: TaskBatch) -> tuple[Tensor, Te
     features = at_least_float32(backbone(rows))
     support, query = features[:n_support], features[n_support:]
     n_tasks = len(batch)
-    return support.unflatten(0, (n_tasks, -1)), query.unflatten(0, (n_tasks, -1))
+    return support.reshape(n_tasks, -1, features.shape[-1]), query.reshape(n_tasks, -1, features.shape[-1])
 
 
 def at_least_float32(x: Tensor) -> Tensor:

@@ -147,7 +147,8 @@ class TaskData:
         """
         taken = np.ascontiguousarray(self.x[rows.reshape(-1)])
         native = taken.astype(taken.dtype.newbyteorder("="), copy=False)
-        return native.reshape(*rows.shape, *native.shape[1:])
+        # Flattened first, since an axis of length 1 may keep any stride, by which torch chooses other kernels.
+        return native.reshape(-1).reshape(*rows.shape, *native.shape[1:])
 
     def restrict(self, rows: np.ndarray) -> TaskData:
         """Return the same data with other rows in use."""
@@ -204,7 +205,9 @@ class TaskBatch:
         import torch
 
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "n_way"}
-        tensors = {name: None if a is None else torch.as_tensor(a).to(device) for name, a in arrays.items()}
+        tensors: dict[str, Any] = {}
+        for name, array in arrays.items():
+            tensors[name] = None if array is None else torch.as_tensor(array).to(device)
         for name in ("support_y", "query_y"):
             tensors[name] = tensors[name].float() if tensors[name].is_floating_point() else tensors[name].long()
         return TaskBatch(n_way=self.n_way, **tensors)
@@ -232,7 +235,9 @@ def collate(tasks: list[TaskBatch]) -> list[TaskBatch]:
 def _join(tasks: list[TaskBatch]) -> TaskBatch:
     names = [f.name for f in dataclasses.fields(TaskBatch) if f.name != "n_way"]
     columns = {name: [getattr(task, name) for task in tasks] for name in names}
-    joined = {name: None if any(v is None for v in values) else np.concatenate(values) for name, values in columns.items()}
+    joined = {
+        name: None if any(v is None for v in values) else np.concatenate(values) for name, values in columns.items()
+    }
     return TaskBatch(n_way=tasks[0].n_way, **joined)
 
 

@@ -87,7 +87,9 @@ class ClassTasks(EpisodeSource):
         too_small, small = int((sizes < SMALLEST_CLASS).sum()), int((sizes < wanted).sum())
         said = []
         if too_small:
-            said.append(f"classes needs {SMALLEST_CLASS} rows of a class; {too_small} of {len(sizes)} have one and are left out.")
+            said.append(
+                f"classes needs {SMALLEST_CLASS} rows of a class; {too_small} of {len(sizes)} have one and are left out."
+            )
         if small > too_small:
             said.append(
                 f"classes n_shot={self.n_shot} and n_query={self.n_query} want {wanted} rows of a class; {small - too_small} of "
@@ -106,7 +108,9 @@ class ClassTasks(EpisodeSource):
         if len(usable) - n_keep < 2:
             return split_rows_within(data, rows, fraction, rng)
         out = hold_out(len(usable), fraction, rng, n_keep)
-        train, valid = (np.sort(np.concatenate([r for r, o in zip(rows, out, strict=True) if o == side])) for side in (False, True))
+        train, valid = (
+            np.sort(np.concatenate([r for r, o in zip(rows, out, strict=True) if o == side])) for side in (False, True)
+        )
         return data.restrict(train), data.restrict(valid)
 
     def problem(self, data: TaskData, input_shape: tuple[int, ...]) -> Problem:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 import numpy as np
 
 from metafe.contracts import InvalidParameterError, Seeds, TaskBatch, TaskData, TaskSource, collate
@@ -195,5 +194,3 @@ def split_rows_within(
     if len(valid) < min(2, len(parts)):
         return data, None
     return data.restrict(np.sort(np.concatenate(train))), data.restrict(np.sort(np.concatenate(valid)))
-
-

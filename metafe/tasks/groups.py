@@ -73,7 +73,11 @@ class GroupTasks(EpisodeSource):
             return "groups needs y; got none. Pass y to fit."
         if data.kind == "regression":
             fits = bool(_parts(data))
-            return None if fits else f"groups needs a group of at least {SMALLEST_REGRESSION} rows; got none. Merge groups."
+            return (
+                None
+                if fits
+                else f"groups needs a group of at least {SMALLEST_REGRESSION} rows; got none. Merge groups."
+            )
         if not data.group_problems:
             return "groups needs a group that has 2 classes with at least 2 rows; got none. Merge groups or classes."
         largest = _largest_way(data)
@@ -89,7 +93,10 @@ class GroupTasks(EpisodeSource):
             smallest = SMALLEST_REGRESSION if data.kind == "regression" else SMALLEST_CLASS
             return split_rows_within(data, groups, fraction, rng, smallest)
         out = hold_out(len(groups), fraction, rng)
-        train, valid = (np.sort(np.concatenate([g for g, o in zip(groups, out, strict=True) if o == side])) for side in (False, True))
+        train, valid = (
+            np.sort(np.concatenate([g for g, o in zip(groups, out, strict=True) if o == side]))
+            for side in (False, True)
+        )
         kept, kept_out = data.restrict(train), data.restrict(valid)
         if self.accepts(kept) or self.accepts(kept_out):
             return data, None
@@ -185,7 +192,9 @@ def _largest_way(data: TaskData) -> int:
     return max(len(classes) for classes, _ in data.group_problems)
 
 
-def _regression_episode(data: TaskData, parts: list[np.ndarray], shape: EpisodeShape, rng: np.random.Generator) -> Episode:
+def _regression_episode(
+    data: TaskData, parts: list[np.ndarray], shape: EpisodeShape, rng: np.random.Generator
+) -> Episode:
     support, query = pick_rows([parts[rng.integers(len(parts))]], shape, rng, FEWEST_QUERY_TARGETS)
     assert data.y is not None
     return Episode(support[0], query[0], data.y[support[0]], data.y[query[0]])

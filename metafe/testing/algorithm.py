@@ -63,7 +63,7 @@ class MetaAlgorithmContract(PluginContract):
         """Return a module from rows to five features; may be overridden."""
         n_values = torch.Size(problems[0].input_shape).numel()
         layers = [nn.Flatten(), nn.Linear(n_values, 7), nn.Tanh(), nn.Linear(7, N_FEATURES)]
-        return build_seeded(lambda: nn.Sequential(*layers))  # type: ignore[no-any-return]
+        return build_seeded(lambda: nn.Sequential(*layers))
 
     @pytest.fixture
     def accepted(self, plugin: MetaAlgorithm, problems: list[Problem]) -> list[Problem]:
@@ -212,7 +212,7 @@ class MetaAlgorithmContract(PluginContract):
 
 
 def _build(plugin: MetaAlgorithm, backbone: nn.Module, problem: Problem) -> Learner:
-    return build_seeded(lambda: clone(plugin).build(backbone, N_FEATURES, problem))  # type: ignore[no-any-return]
+    return build_seeded(lambda: clone(plugin).build(backbone, N_FEATURES, problem))
 
 
 def _training() -> Context:

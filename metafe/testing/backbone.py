@@ -236,16 +236,16 @@ def _training_part(data: tuple[Any, np.ndarray]) -> tuple[Any, np.ndarray]:
 
 
 def _fit(plugin: Backbone, data: tuple[Any, np.ndarray]) -> Backbone:
-    return clone(plugin).fit(*_training_part(data), Seeds(0))  # type: ignore[no-any-return]
+    return clone(plugin).fit(*_training_part(data), Seeds(0))
 
 
 def _build(backbone: Backbone, encoded: np.ndarray) -> nn.Module:
-    return build_seeded(lambda: backbone.build(encoded.shape[1:]))  # type: ignore[no-any-return]
+    return build_seeded(lambda: backbone.build(encoded.shape[1:]))
 
 
 def _features(module: nn.Module, rows: Tensor) -> Tensor:
     with torch.no_grad():
-        return module(rows)  # type: ignore[no-any-return]
+        return module(rows)
 
 
 def _standardised(backbone: Backbone, encoded: np.ndarray) -> Tensor:

@@ -89,7 +89,7 @@ def checked_loss(algorithm: MetaAlgorithm, returned: Any, *, first: bool) -> Ten
         received = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise _wrong_loss(algorithm, "a loss that is a scalar tensor", received)
     if first and not torch.isfinite(loss):
-        raise _wrong_loss(algorithm, "a finite loss before the first step", f"{float(loss)}")
+        raise _wrong_loss(algorithm, "a finite loss before the first step", f"{float(loss.detach())}")
     return loss
 
 

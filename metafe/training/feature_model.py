@@ -19,7 +19,7 @@ from metafe.training.checking import checked_features
 from metafe.training.normalisation import Normaliser
 
 VALUES_PER_CHUNK = 2**18
-MOST_ROWS_PER_CHUNK = 1024
+MOST_ROWS_PER_CHUNK = 256
 
 
 def chunk_size(input_shape: tuple[int, ...]) -> int:
@@ -31,7 +31,7 @@ def chunk_size(input_shape: tuple[int, ...]) -> int:
     Examples
     --------
     >>> chunk_size((64,)), chunk_size((1, 28, 28)), chunk_size((3, 224, 224))
-    (1024, 256, 1)
+    (256, 256, 1)
     """
     fitting = VALUES_PER_CHUNK // max(1, math.prod(input_shape))
     return max(1, min(MOST_ROWS_PER_CHUNK, 1 << max(0, fitting.bit_length() - 1)))
@@ -204,7 +204,7 @@ def _as_tensor(rows: np.ndarray) -> Tensor:
 def _checked_rows(backbone: Backbone, encoded: Any, n_rows: int) -> np.ndarray:
     is_array = isinstance(encoded, np.ndarray)
     if is_array and encoded.dtype.kind in "biuf" and encoded.ndim >= 2 and len(encoded) == n_rows:
-        return encoded  # type: ignore[no-any-return]
+        return encoded
     received = f"shape {encoded.shape}, {encoded.dtype}" if is_array else type(encoded).__name__
     raise PluginContractError(
         f"Backbone {backbone.name!r} must encode {n_rows} rows to a numeric array of shape ({n_rows}, ...); "

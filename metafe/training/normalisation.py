@@ -13,10 +13,6 @@ from metafe.contracts import TaskData
 CHUNK_BYTES = 2**25
 
 
-# float32 holds every value of these exactly enough to subtract a mean; wider types are standardised in float64.
-_NARROW = {torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.uint16, torch.bool}
-
-
 @dataclass(frozen=True)
 class Normaliser:
     """Subtract a mean and divide by a scale; both broadcast over rows.
@@ -25,26 +21,23 @@ class Normaliser:
     ----------
     mean, scale : Tensor of shape (*input_shape,) or (C, 1, 1, ...), or None
         float64 statistics; None only changes the type of rows.
+    wide : bool, default=False
+        Whether float32 cannot hold the training rows exactly, so that the mean is subtracted in float64. A time stamp
+        of 1.7e9 seconds keeps a resolution of two minutes in float32. It is the values that decide, not their type:
+        equal values in another type are standardised to the same last bit.
     """
 
     mean: torch.Tensor | None = None
     scale: torch.Tensor | None = None
+    wide: bool = False
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the standardised rows of ``(b, *input_shape)``, of any numeric type, as float32."""
         if self.mean is None or self.scale is None:
             return x.float()
-        if x.dtype in _NARROW:
-            mean, scale = self._statistics(x.device, torch.float32)
-            return (x - mean).div_(scale) if x.dtype == torch.float32 else x.float().sub_(mean).div_(scale)
-        # A time stamp of 1.7e9 seconds keeps a resolution of two minutes in float32.
-        mean, scale = self._statistics(x.device, torch.float64)
-        return ((x - mean) / scale).float()
-
-    def _statistics(self, device: torch.device, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
-        assert self.mean is not None
-        assert self.scale is not None
-        return self.mean.to(device, dtype), self.scale.to(device, dtype)
+        dtype = torch.float64 if self.wide else torch.float32
+        mean, scale = self.mean.to(x.device, dtype), self.scale.to(x.device, dtype)
+        return (x.to(dtype) - mean).div_(scale).float()
 
 
 def fit_normaliser(data: TaskData, how: str) -> Normaliser:
@@ -66,13 +59,19 @@ def fit_normaliser(data: TaskData, how: str) -> Normaliser:
         return Normaliser()
     row_shape = data.x.shape[1:]
     own = _first_axis_has_own_scales(how, len(row_shape))
-    scaler = StandardScaler()
+    scaler, wide = StandardScaler(), False
     for rows in _chunks(data):
         taken = data.take(rows).astype(np.float64)
+        wide = wide or not _fits_float32(taken)
         scaler.partial_fit(np.moveaxis(taken, 1, -1).reshape(-1, row_shape[0]) if own else taken.reshape(-1, 1))
     shape = (row_shape[0] if own else 1,) + (1,) * (len(row_shape) - 1)
     mean, scale = (torch.tensor(v.reshape(shape), dtype=torch.float64) for v in (scaler.mean_, scaler.scale_))
-    return Normaliser(mean, scale)
+    return Normaliser(mean, scale, wide)
+
+
+def _fits_float32(values: np.ndarray) -> bool:
+    with np.errstate(over="ignore"):
+        return np.array_equal(values, values.astype(np.float32))
 
 
 def _first_axis_has_own_scales(how: str, n_axes: int) -> bool:

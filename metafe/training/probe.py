@@ -62,7 +62,7 @@ def centroid_predictions(batch: TaskBatch) -> np.ndarray:
     centroids = membership @ support / membership.sum(-1, keepdims=True)
     # The squared norm of the query is the same for all centroids and cannot change which is nearest.
     distances = (centroids**2).sum(-1)[:, None, :] - 2 * query @ np.swapaxes(centroids, 1, 2)
-    return distances.argmin(-1)  # type: ignore[no-any-return]
+    return distances.argmin(-1)
 
 
 def _score_classes(batch: TaskBatch) -> np.ndarray:

@@ -85,7 +85,7 @@ class TrainingSettings:
     def make_optimizer(self, groups: Iterable[dict[str, Any]]) -> Optimizer:
         """Return the optimiser over parameter groups."""
         options = {"lr": self.learning_rate, "weight_decay": self.weight_decay}
-        return _OPTIMIZERS[self.optimizer](list(groups), **options)  # type: ignore[no-any-return]
+        return _OPTIMIZERS[self.optimizer](list(groups), **options)
 
     def make_schedule(self, optimizer: Optimizer) -> LambdaLR:
         """Return the schedule of the learning rate."""
