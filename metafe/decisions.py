@@ -45,6 +45,13 @@ class Decisions:
         self.said["backbone"] = "mlp, since rows are no images of 8×8 or more"
         return resolve("backbone", "mlp")
 
+    def keep_rows(self, identity: Backbone, compared: bool) -> None:
+        """Say that the rows are kept, and why; nothing is augmented then."""
+        learned = self.said["backbone"].split(",")[0]
+        reason = f"{learned} was not surely better on held-out tasks and classes" if compared else "nothing was held out"
+        self.said["backbone"] = f"{identity!r}, since {reason}"
+        self.said.pop("augment", None)
+
     def tasks(self, spec: str | TaskSource, kind: ProblemKind, has_groups: bool) -> TaskSource | None:
         """Return the task source; None where there is nothing to make tasks of."""
         if spec != "auto":

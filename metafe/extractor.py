@@ -358,9 +358,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         learned = fit_model(recipe, data, *split_data(data, recipe))
         kept = self._judge(learned, recipe, data)
         if kept is not learned:
-            decisions.said["backbone"] = (
-                f"identity, since {decisions.said['backbone'].split(',')[0]} was not better on meta-validation tasks"
-            )
+            decisions.keep_rows(kept.model.backbone, compared=self.validation_ is not None)
         self._keep(kept, recipe, target.classes)
         self.input_shape_ = () if raw else rows.shape[1:]
         self.decisions_ = decisions.said

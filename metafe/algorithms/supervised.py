@@ -51,7 +51,7 @@ class Supervised(MetaAlgorithm):
 
     def predict(self, learner: Learner, state: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the head's scores of all training classes, or its predicted targets."""
-        return learner.head(learner.backbone(x))
+        return learner.head(learner.backbone(x))  # type: ignore[operator]
 
     def meta_loss(
         self, learner: Learner, batch: TaskBatch, context: Context
