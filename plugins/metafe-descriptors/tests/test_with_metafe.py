@@ -1,0 +1,99 @@
+"""The distribution as metafe sees it once it is installed."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import metafe_descriptors
+import numpy as np
+import pytest
+from metafe_descriptors import Hog, Sift
+from sklearn.base import clone
+
+import metafe
+from metafe.plugins import registry
+
+PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
+SOURCES = [*Path(metafe_descriptors.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+
+LOAD_AND_TRANSFORM = """
+import sys, numpy, metafe
+numpy.save(sys.argv[3], metafe.load(sys.argv[1]).transform(numpy.load(sys.argv[2])))
+"""
+
+
+def extractor(backbone):
+    return metafe.MetaFeatureExtractor(backbone, max_steps=2, validation_fraction=0, augment=None, random_state=0)
+
+
+def test_the_listing_shows_distribution_and_version():
+    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-descriptors"}
+    number = version("metafe-descriptors")
+    assert listed == {("backbone", "hog", number), ("backbone", "sift", number)}
+    assert not [p for p in registry().listing() if p.error]
+
+
+@pytest.mark.parametrize(("name", "width"), [("hog", 1764), ("sift", 64)])
+def test_a_name_stands_for_the_backbone(shapes, name, width):
+    X, y = shapes
+    features = extractor(name).fit(X, y).transform(X[:5])
+    assert features.shape == (5, width)
+    assert features.dtype == np.float32
+
+
+def test_features_are_those_of_the_descriptor(shapes):
+    X, y = shapes
+    np.testing.assert_array_equal(extractor("hog").fit(X, y).transform(X[:5]), Hog().encode(X[:5]))
+
+
+def test_parameters_can_be_set_through_the_extractor(shapes):
+    X, y = shapes
+    fitted = clone(extractor("hog")).set_params(backbone__orientations=4).fit(X, y)
+    assert fitted.n_features_out_ == 1764 * 4 // 9
+
+
+@pytest.mark.parametrize(
+    "backbone", [Hog(orientations=4), Sift(n_words=8, norm="l1", image_shape=(24, 24))], ids=["hog", "sift"]
+)
+def test_saved_features_are_the_same_in_another_process(tmp_path, shapes, backbone):
+    X, y = shapes
+    X = X if backbone.image_shape is None else X.reshape(len(X), -1)
+    fitted = extractor(backbone).fit(X, y)
+    fitted.save(tmp_path / "saved")
+    np.save(tmp_path / "rows.npy", X[:20])
+    paths = [str(tmp_path / name) for name in ("saved", "rows.npy", "features.npy")]
+    subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(paths[-1]), fitted.transform(X[:20]))
+
+
+def test_a_fitted_extractor_can_be_pickled(shapes):
+    X, y = shapes
+    fitted = extractor(Sift(n_words=8)).fit(X, y)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X[:5]), fitted.transform(X[:5]))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_only_what_metafe_makes_public_is_imported(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+            assert not node.level, "Imports are absolute."
+    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
+
+
+def test_imported_names_are_exported():
+    from metafe import contracts, plugins, testing
+
+    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
+                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
