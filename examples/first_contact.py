@@ -15,7 +15,7 @@ from metafe import MetaFeatureExtractor
 X, y = load_digits(return_X_y=True)
 X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.25, stratify=y, random_state=0)
 
-extractor = MetaFeatureExtractor(backbone="mlp", max_steps=200, random_state=0)
+extractor = MetaFeatureExtractor(backbone="mlp", max_steps=100, random_state=0)
 pipeline = make_pipeline(StandardScaler(), extractor, LogisticRegression(max_iter=1000))
 
 scores = cross_val_score(pipeline, X_train, y_train, cv=3)
