@@ -315,8 +315,9 @@ def global_generators() -> tuple[Any, ...]:
     return random.getstate(), numpys, torch.random.get_rng_state().tolist()
 
 
-def test_loading_leaves_global_generators_alone(fitted: Any, tmp_path: Path) -> None:
-    fitted["conv4"][0].save(tmp_path / "e")
+@pytest.mark.parametrize("name", ["conv4", "supervised"])
+def test_loading_leaves_global_generators_alone(fitted: Any, tmp_path: Path, name: str) -> None:
+    fitted[name][0].save(tmp_path / "e")
     before = global_generators()
     metafe.load(tmp_path / "e")
     assert global_generators() == before

@@ -172,8 +172,6 @@ def _contents(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, An
 @pytest.mark.parametrize(
     "change",
     [
-        lambda m: m["files"].update({"../outside.skops": m["files"]["weights.safetensors"]}),
-        lambda m: m["files"].update({"/etc/hostname": m["files"]["weights.safetensors"]}),
         lambda m: m.pop("files"),
         lambda m: m.update(files=[]),
         lambda m: m["files"].pop("weights.safetensors"),
@@ -205,9 +203,19 @@ def _contents(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, An
     ],
 )
 def test_a_manifest_that_makes_no_sense_is_an_error(copied: Path, change: Any) -> None:
-    shutil.copy(copied / "weights.safetensors", copied.parent / "outside.skops")
     rewrite(copied, change)
     with pytest.raises((SavedFormatError, MissingDependencyError)):
+        metafe.load(copied)
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "{parent}/outside.safetensors", "sub/outside.safetensors"])
+def test_no_file_outside_the_folder_is_read(copied: Path, name: str) -> None:
+    (copied / "sub").mkdir()
+    for place in (copied.parent, copied / "sub"):
+        shutil.copy(copied / "weights.safetensors", place / "outside.safetensors")
+    name = name.format(parent=copied.parent)
+    rewrite(copied, lambda manifest: manifest["files"].update({name: manifest["files"]["weights.safetensors"]}))
+    with pytest.raises(SavedFormatError, match="must lie in its folder"):
         metafe.load(copied)
 
 

@@ -174,6 +174,14 @@ def test_values_of_special_types_come_back(extractor: Any, folder: Path, value: 
     assert same(round_trip(extractor, folder, value), value)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_arrays_keep_the_order_of_their_values_in_memory(extractor: Any, folder: Path, order: tuple[int, ...]) -> None:
+    value = np.arange(24.0).reshape(2, 3, 4).transpose(order)
+    loaded = round_trip(extractor, folder, value)
+    assert loaded.strides == value.strides
+    assert np.array_equal(loaded, value)
+
+
 def test_memory_mapped_arrays_come_back_as_arrays(extractor: Any, folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.arange(4))
     loaded = round_trip(extractor, folder, np.load(tmp_path / "a.npy", mmap_mode="r"))
