@@ -48,7 +48,9 @@ class Decisions:
     def keep_rows(self, identity: Backbone, compared: bool) -> None:
         """Say that the rows are kept, and why; nothing is augmented then."""
         learned = self.said["backbone"].split(",")[0]
-        reason = f"{learned} was not surely better on held-out tasks and classes" if compared else "nothing was held out"
+        reason = (
+            f"{learned} was not surely better on held-out tasks and classes" if compared else "nothing was held out"
+        )
         self.said["backbone"] = f"{identity!r}, since {reason}"
         self.said.pop("augment", None)
 
