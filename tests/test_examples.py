@@ -140,13 +140,3 @@ def test_import_cost_prints_a_ratio():
     """The figure itself is not judged here: it means something on a quiet machine only."""
     printed = run(BENCHMARKS / "import_cost.py", "--repeats", "1")
     assert figures(printed, r"ratio (\d+\.\d+)")[0] > 0
-
-
-def test_importing_and_constructing_loads_neither_torch_nor_optuna():
-    code = (
-        "import sys, metafe; from sklearn.base import clone; "
-        "clone(metafe.MetaFeatureExtractor('mlp')); clone(metafe.FewShotClassifier()); "
-        "print([name for name in ('torch', 'optuna') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
