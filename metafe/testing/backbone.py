@@ -134,6 +134,10 @@ class BackboneContract(PluginContract):
         for row in (0, 7, len(raw) - 1):
             alone = fitted.encode(_safe_indexing(raw, np.full(CHUNK, row)))
             np.testing.assert_allclose(alone[0], encoded[row], rtol=1e-4, atol=_tolerance(encoded))
+            if fitted.encode_is_rowwise:
+                np.testing.assert_array_equal(
+                    alone[0], encoded[row], "encode_is_rowwise promises equal rows in any batch."
+                )
             others = np.arange(row, row + CHUNK) % len(raw)
             in_company = fitted.encode(_safe_indexing(raw, others))
             np.testing.assert_array_equal(alone[0], in_company[0], "Chunks of one size must give equal rows.")

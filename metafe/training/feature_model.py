@@ -93,8 +93,9 @@ def encode_in_chunks(backbone: Backbone, X: Any) -> np.ndarray:
     size = chunk_size(np.shape(X)[1:]) if isinstance(X, np.ndarray) else 64
     parts = []
     for start in range(0, len(X), size):
-        chunk = np.arange(start, start + size).clip(max=len(X) - 1)
-        encoded = _checked_rows(backbone, backbone.encode(_safe_indexing(X, chunk)), size)
+        stop = min(start + size, len(X)) if backbone.encode_is_rowwise else start + size
+        chunk = np.arange(start, stop).clip(max=len(X) - 1)
+        encoded = _checked_rows(backbone, backbone.encode(_safe_indexing(X, chunk)), len(chunk))
         if not np.isfinite(encoded).all():
             raise PluginContractError(
                 f"Backbone {backbone.name!r} must encode rows to finite numbers; got NaN or infinity. Fix its encode."

@@ -20,6 +20,7 @@ class Descriptor(ImageBackbone):
     """
 
     encode_is_view = False
+    encode_is_rowwise = True
     # Histograms are normalised already; standardising each bin would give rare ones the weight of common ones.
     standardise = "none"
 
