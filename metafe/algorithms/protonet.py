@@ -55,8 +55,8 @@ class ProtoNet(HeadAlgorithm):
         return {"distance": Categorical(["euclidean", "cosine"])}
 
     def training_defaults(self) -> dict[str, Any]:
-        """Return eight tasks a step."""
-        return {"meta_batch_size": 8}
+        """Return four tasks a step."""
+        return {"meta_batch_size": 4}
 
     def fit_head(self, learner: Learner, features: Tensor, y: Tensor, n_way: int) -> State:
         """Return ``{"prototypes": (..., n_way, n_features)}``, the mean feature of each class."""

@@ -148,17 +148,20 @@ class Registry:
         """Register a module's hooks, or leave everything as it was."""
         if self.manager.has_plugin(label):
             self.manager.unregister(name=label)
-        self.manager.register(module, name=label)
         try:
+            self.manager.register(module, name=label)
             self.manager.check_pending()
-            found = {}
+            found: dict[tuple[str, str], _Entry] = {}
             for kind, (hook, base) in _KINDS.items():
                 for cls in _call(self.manager, hook, label):
                     _check_class(cls, base, hook)
                     self._check_free(kind, cls, distribution)
-                    found[kind, cls.name] = _Entry(cls, distribution, number)
+                    if found.setdefault((kind, cls.name), _Entry(cls, distribution, number)).plugin is not cls:
+                        raise TypeError(f"{hook} must return one class of each name; got two named {cls.name!r}.")
         except Exception:
-            self.manager.unregister(name=label)
+            # Some versions of pluggy keep a plugin whose hooks they have rejected.
+            if self.manager.has_plugin(label):
+                self.manager.unregister(name=label)
             raise
         self._entries.update(found)
 
@@ -259,7 +262,11 @@ def kind_of(cls: Any) -> str:
 def _call(manager: pluggy.PluginManager, hook: str, label: str) -> list[Any]:
     """Call one hook of one plugin."""
     implementations = getattr(manager.hook, hook).get_hookimpls()
-    return [cls for impl in implementations if impl.plugin_name == label for cls in impl.function()]
+    returned = [impl.function() for impl in implementations if impl.plugin_name == label]
+    for classes in returned:
+        if not isinstance(classes, list | tuple):
+            raise TypeError(f"{hook} must return a list of classes; got {classes!r}.")
+    return [cls for classes in returned for cls in classes]
 
 
 def _check_class(cls: Any, base: type[Plugin], hook: str) -> None:
