@@ -346,6 +346,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         from metafe.fitting import fit_model, split_data
         from metafe.inputs import check_groups, check_rows, check_target
         from metafe.plugins import registry
+        from metafe.training.progress import show_decisions
 
         decisions = Decisions()
         raw = self.backbone != "auto" and decisions.backbone(self.backbone, None, "unlabelled").raw_input
@@ -362,6 +363,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self._keep(kept, recipe, target.classes)
         self.input_shape_ = () if raw else rows.shape[1:]
         self.decisions_ = decisions.said
+        show_decisions(self.decisions_, self.verbose)
         registry().manager.hook.metafe_fit_finished(extractor=self)
 
     def _recipe(self, decisions: Any, data: TaskData) -> Recipe:

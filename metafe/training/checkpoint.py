@@ -50,7 +50,8 @@ class Checkpoint:
             state: dict[str, Any] = torch.load(self.path, weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises several types for a damaged file
             raise SavedFormatError(
-                f"Checkpoint {self.path} must be readable; got {error}. Delete it to start again."
+                f"Checkpoint {self.path} must be readable; got {type(error).__name__} while reading it. "
+                "Delete it to start again."
             ) from error
         if state.get("fingerprint") != self.fingerprint:
             raise SavedFormatError(

@@ -57,5 +57,23 @@ def show_progress(label: str, n_steps: int, verbose: int) -> Iterator[Report]:
         yield report
 
 
+def show_decisions(decisions: Mapping[str, str], verbose: int) -> None:
+    """Write a line for each parameter that ``"auto"`` decided, nothing where ``verbose`` is 0.
+
+    Parameters
+    ----------
+    decisions : dict of str to str
+        Parameter to what was decided, and why.
+    verbose : int
+    """
+    if not verbose:
+        return
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False)
+    for parameter, decision in decisions.items():
+        console.print(f"{parameter}: {decision}", markup=False)
+
+
 def _text(metrics: Mapping[str, float] | None) -> str:
     return " ".join(f"{name} {value:.3f}" for name, value in (metrics or {}).items() if name != "step")

@@ -20,9 +20,13 @@ _FILLS = {
     torch.Tensor.log_normal_,
     torch.Tensor.cauchy_,
     torch.Tensor.geometric_,
+    torch.Tensor.bernoulli,
+    torch.Tensor.multinomial,
     torch.bernoulli,
+    torch.binomial,
     torch.multinomial,
     torch.normal,
+    torch.poisson,
     torch.rand,
     torch.randn,
     torch.randint,
@@ -51,7 +55,12 @@ _WITHOUT_GENERATOR = {
     torch.rnn_tanh,
 }
 _GLOBAL_GENERATOR = threading.Lock()
-_LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
+# These take no generator, but what they stand for does.
+_LIKE: dict[Callable[..., Any], Callable[..., torch.Tensor]] = {
+    torch.rand_like: torch.rand,
+    torch.randn_like: torch.randn,
+    torch.randint_like: torch.randint,
+}
 
 
 class use_generator(TorchFunctionMode):  # noqa: N801 - a context manager, named like torch.no_grad
@@ -88,9 +97,9 @@ class use_generator(TorchFunctionMode):  # noqa: N801 - a context manager, named
                 kwargs = {**kwargs, "generator": self.generator}
             return func(*args, **kwargs)
         if func in _LIKE:
-            like = args[0]
+            like, *bounds = args
             options = {"dtype": like.dtype, "device": like.device, **kwargs, "generator": self.generator}
-            return _LIKE[func](like.shape, **options)
+            return _LIKE[func](*bounds, size=like.shape, **options)
         if func in _DROPOUTS:
             return _DROPOUTS[func](self.generator, *args, **kwargs)
         if func in _WITHOUT_GENERATOR:
