@@ -47,7 +47,7 @@ class ImageBackbone(Backbone):
     'channel-means needs images of at least 8×8 pixels; got 4×4. Enlarge them.'
     """
 
-    standardise = "channel"
+    standardise: Literal["feature", "channel", "all", "none"] = "channel"
     encode_is_view: ClassVar[bool] = True
 
     image_shape: tuple[int, ...] | None

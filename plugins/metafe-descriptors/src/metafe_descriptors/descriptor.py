@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,9 +25,9 @@ class Descriptor(ImageBackbone):
 
     n_jobs: int | None
 
-    @abstractmethod
     def describe(self, image: np.ndarray) -> np.ndarray:
         """Return the vector of one image ``(C, H, W)``."""
+        raise NotImplementedError(f"{type(self).__name__} needs a describe method.")
 
     def encode(self, X: Any) -> np.ndarray:
         """Describe each image.

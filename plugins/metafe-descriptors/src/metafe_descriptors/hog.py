@@ -116,7 +116,7 @@ class Hog(Descriptor):
         height, width = image.shape[-2:]
         cell = self._cell(height, width)
         blocks = tuple(min(self.cells_per_block, side // cell) for side in (height, width))
-        return hog(  # type: ignore[no-any-return]
+        return hog(
             np.asarray(image, dtype=np.float64),
             orientations=self.orientations,
             pixels_per_cell=(cell, cell),

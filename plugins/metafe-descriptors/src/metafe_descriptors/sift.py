@@ -141,7 +141,7 @@ class Sift(Descriptor):
             if "found no features" in str(error):
                 return none
             raise
-        values = sift.descriptors.astype(np.float32)
+        values = np.asarray(sift.descriptors, dtype=np.float32)
         return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
 
     def _prepare(self, image: np.ndarray) -> np.ndarray:
@@ -154,7 +154,7 @@ class Sift(Descriptor):
         scale = self.smallest_side / min(grey.shape)
         if scale <= 1:
             return grey
-        return resize(grey, [round(scale * side) for side in grey.shape], order=1)  # type: ignore[no-any-return]
+        return resize(grey, [round(scale * side) for side in grey.shape], order=1)
 
 
 def _centres(descriptors: np.ndarray, n_words: int, seed: int) -> np.ndarray:
