@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from metafe.contracts import InvalidParameterError, Seeds, TaskBatch, TaskData, TaskSource, collate
+from metafe.contracts import InvalidParameterError, Seeds, TaskBatch, TaskData, TaskSource
 from metafe.contracts.task_batch import SMALLEST_CLASS
 
 Range = int | tuple[int, int]
@@ -36,18 +36,47 @@ class Episode:
     query_y: np.ndarray
     classes: np.ndarray | None = None
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """What must agree for two episodes to be in one batch: support rows, query rows and classes."""
+        return len(self.support), len(self.query), 0 if self.classes is None else len(self.classes)
+
     def to_batch(self, data: TaskData) -> TaskBatch:
         """Take the rows of the episode from ``data``, as a batch of one task."""
-        known = self.classes is not None
-        return TaskBatch(
-            support_x=data.take(self.support)[None],
-            support_y=self.support_y[None],
-            query_x=data.take(self.query)[None],
-            query_y=self.query_y[None],
-            n_way=len(self.classes) if self.classes is not None else 0,
-            support_class=self.classes[self.support_y][None] if known else None,  # type: ignore[index]
-            query_class=self.classes[self.query_y][None] if known else None,  # type: ignore[index]
-        )
+        return batch_episodes([self], data)[0]
+
+
+def batch_episodes(episodes: list[Episode], data: TaskData) -> list[TaskBatch]:
+    """Take the rows of episodes from ``data``, all of a shape at once.
+
+    Parameters
+    ----------
+    episodes : list of Episode
+    data : TaskData
+
+    Returns
+    -------
+    list of TaskBatch
+        One for each shape, in order of first appearance.
+    """
+    by_shape: dict[tuple[int, int, int], list[Episode]] = {}
+    for episode in episodes:
+        by_shape.setdefault(episode.shape, []).append(episode)
+    return [_stack(same, data) for same in by_shape.values()]
+
+
+def _stack(episodes: list[Episode], data: TaskData) -> TaskBatch:
+    support_y, query_y = (np.stack([getattr(e, name) for e in episodes]) for name in ("support_y", "query_y"))
+    classes = None if episodes[0].classes is None else np.stack([e.classes for e in episodes if e.classes is not None])
+    return TaskBatch(
+        support_x=data.take(np.stack([e.support for e in episodes])),
+        support_y=support_y,
+        query_x=data.take(np.stack([e.query for e in episodes])),
+        query_y=query_y,
+        n_way=0 if classes is None else classes.shape[1],
+        support_class=None if classes is None else np.take_along_axis(classes, support_y, axis=1),
+        query_class=None if classes is None else np.take_along_axis(classes, query_y, axis=1),
+    )
 
 
 class EpisodeSource(TaskSource):
@@ -80,11 +109,11 @@ class EpisodeSource(TaskSource):
     def draw(self, data: TaskData, n: int, step: int, seeds: Seeds) -> list[TaskBatch]:
         """Draw ``n`` tasks; all of a step have one shape, unless classes or groups are too small for it."""
         episodes = self.episodes(data, n, seeds.numpy("tasks", step))
-        return collate([episode.to_batch(data) for episode in episodes])
+        return batch_episodes(episodes, data)
 
     def draw_validation(self, data: TaskData, n: int, seeds: Seeds) -> list[TaskBatch]:
         """Draw ``n`` tasks, in equal parts of the smallest and the largest shape."""
-        return collate([episode.to_batch(data) for episode in self.validation_episodes(data, n, seeds)])
+        return batch_episodes(self.validation_episodes(data, n, seeds), data)
 
     def validation_episodes(self, data: TaskData, n: int, seeds: Seeds) -> list[Episode]:
         """Draw ``n`` episodes to judge on; the same ones for the same labels, groups and seeds."""

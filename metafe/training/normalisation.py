@@ -10,7 +10,7 @@ from sklearn.preprocessing import StandardScaler
 
 from metafe.contracts import TaskData
 
-CHUNK_BYTES = 2**25
+CHUNK_BYTES = 2**22
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def fit_normaliser(data: TaskData, how: str) -> Normaliser:
     own = _first_axis_has_own_scales(how, len(row_shape))
     scaler, wide = StandardScaler(), False
     for rows in _chunks(data):
-        taken = data.take(rows).astype(np.float64)
+        taken = data.take(rows).astype(np.float64, copy=False)
         wide = wide or not _fits_float32(taken)
         scaler.partial_fit(np.moveaxis(taken, 1, -1).reshape(-1, row_shape[0]) if own else taken.reshape(-1, 1))
     shape = (row_shape[0] if own else 1,) + (1,) * (len(row_shape) - 1)

@@ -212,9 +212,9 @@ class Trainer:
 
     def _validate(self, step: int, loss: float, seconds: float = 0.0) -> dict[str, float]:
         """Fix statistics, score, and keep the weights if they are the best so far."""
-        self._fix_statistics()
         metrics = {"step": step, "loss": loss, "seconds": seconds}
         if self.validator is not None:
+            self._fix_statistics()
             score = float(self.validator.score(self.algorithm, self.learner, self.normaliser).mean())
             metrics["score"] = score
             self._keep_if_better(step, score)

@@ -53,24 +53,43 @@ class Validator:
                     features = algorithm.features(learner, {}, normaliser(rows))
                 return checked_features(algorithm, features, len(rows), learner.n_features)
 
-            return self.batches_of(features_in_chunks(self._rows, forward, self.device))
+            return self._batches_of(features_in_chunks(self._rows, forward, self.device), self._used)
         return [_adapted_features(algorithm, learner, normaliser, batch.to(self.device)) for batch in self._raw_batches]
 
     def batches_of(self, features: np.ndarray) -> list[TaskBatch]:
         """Return the tasks over any features of the held-out rows, ``(len(data), n_features)`` in their order."""
-        batches = self.source.draw_validation(self._renumbered.with_x(features), self.n_tasks, self.seeds)
-        return check_batches(self.source, batches, features.shape[1:]) if np.isfinite(features).all() else batches
+        return self._batches_of(features, np.arange(len(self.data)))
+
+    def _batches_of(self, features: np.ndarray, numbers: np.ndarray) -> list[TaskBatch]:
+        """Return the tasks over features of some held-out rows, whose sorted numbers are given."""
+
+        def look_up(rows: np.ndarray) -> Any:
+            return features[np.searchsorted(numbers, rows[..., 0])]
+
+        return [
+            dataclasses.replace(batch, support_x=look_up(batch.support_x), query_x=look_up(batch.query_x))
+            for batch in self._numbered
+        ]
+
+    @cached_property
+    def _numbered(self) -> list[TaskBatch]:
+        """The tasks with the number of each row, counted among those held out, in place of it."""
+        rows = self.data.rows
+        y, groups = (None if a is None else a[rows] for a in (self.data.y, self.data.groups))
+        numbers = np.arange(len(rows))
+        batches = self.source.draw_validation(TaskData(numbers[:, None], y, groups, numbers), self.n_tasks, self.seeds)
+        return check_batches(self.source, batches, (1,))
+
+    @cached_property
+    def _used(self) -> np.ndarray:
+        """Sorted numbers of the rows that any task has; the others, of a large file perhaps, are never read."""
+        return np.unique(
+            np.concatenate([x.ravel() for batch in self._numbered for x in (batch.support_x, batch.query_x)])
+        )
 
     @cached_property
     def _rows(self) -> np.ndarray:
-        return self.data.take(self.data.rows)
-
-    @cached_property
-    def _renumbered(self) -> TaskData:
-        """The held-out rows alone, numbered from 0, so that features need not cover all rows."""
-        rows = self.data.rows
-        y, groups = (None if a is None else a[rows] for a in (self.data.y, self.data.groups))
-        return TaskData(self._rows, y, groups, np.arange(len(rows)))
+        return self.data.take(self.data.rows[self._used])
 
     @cached_property
     def _raw_batches(self) -> list[TaskBatch]:
