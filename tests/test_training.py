@@ -144,7 +144,9 @@ class TestLosses:
         batch = draw_rows(data, data.y, 12, 0, Seeds(0))
         loss, metrics = algorithm.meta_loss(learner, as_tensors(batch), TRAINING)
         outputs, labels = self._outputs(learner, batch.query_x[0]), batch.query_class[0]
-        assert float(loss.detach()) == pytest.approx(-log_softmax(outputs, axis=1)[np.arange(12), labels].mean(), rel=1e-5)
+        assert float(loss.detach()) == pytest.approx(
+            -log_softmax(outputs, axis=1)[np.arange(12), labels].mean(), rel=1e-5
+        )
         assert float(metrics["accuracy"]) == pytest.approx((outputs.argmax(1) == labels).mean())
 
     def test_supervised_is_the_mean_squared_error_of_targets(self):
