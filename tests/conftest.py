@@ -39,6 +39,14 @@ def blobs() -> tuple[np.ndarray, np.ndarray]:
     return X, y
 
 
+@pytest.fixture(scope="session")
+def whole() -> tuple[np.ndarray, np.ndarray]:
+    """Six classes of 15 rows with small whole numbers, which every numeric type holds exactly."""
+    rng = np.random.default_rng(1)
+    y = np.repeat(np.arange(6), 15)
+    return (rng.integers(0, 60, size=(6, 5))[y] + rng.integers(0, 30, size=(90, 5))).astype(np.float64), y
+
+
 Small = Callable[..., metafe.MetaFeatureExtractor]
 
 
