@@ -431,6 +431,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if recipe.source is None:
             return learned
         automatic = self.backbone == "auto"
+        if learned.scores is None and not automatic:
+            return learned
         identity = fit_identity(recipe, data, learned, better_scaling(recipe, data) if automatic else "feature")
         if identity is None or identity.scores is None or learned.scores is None:
             return identity if automatic and identity is not None else learned

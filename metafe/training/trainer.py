@@ -237,10 +237,10 @@ class Trainer:
 
     def _finish(self) -> Outcome:
         """Leave the learner with the best weights; without validation, with the last that are finite."""
-        if self.validator is None:
-            self._fix_statistics()
         if self._best_weights and (self.validator is not None or not _all_finite(self.learner)):
             self.learner.load_state_dict(self._best_weights)
+        if self.validator is None:
+            self._fix_statistics()
         self.learner.eval()
         return self.outcome
 
