@@ -60,7 +60,7 @@ class ProtoNet(HeadAlgorithm):
 
     def fit_head(self, learner: Learner, features: Tensor, y: Tensor, n_way: int) -> State:
         """Return ``{"prototypes": (..., n_way, n_features)}``, the mean feature of each class."""
-        membership = functional.one_hot(y, n_way).to(features.dtype).mT
+        membership = (y.unsqueeze(-2) == torch.arange(n_way, device=y.device).unsqueeze(-1)).to(features.dtype)
         return {"prototypes": membership @ features / membership.sum(-1, keepdim=True)}
 
     def apply_head(self, learner: Learner, state: State, features: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from metafe.tasks.episodes import (
     EpisodeSource,
     Range,
     as_range,
+    choose,
     class_episode,
     hold_out,
     split_rows_within,
@@ -132,7 +133,7 @@ class ClassTasks(EpisodeSource):
         """Draw classes, then rows of each."""
         within = self.within_groups > 0 and rng.random() < self.within_groups
         candidates = _usable_in_a_group(data, rng) if within else _usable(data)
-        positions = rng.choice(candidates, min(shape.n_way, len(candidates)), replace=False)
+        positions = candidates[choose(len(candidates), min(shape.n_way, len(candidates)), rng)]
         return class_episode([data.rows_by_class[p] for p in positions], positions, shape, rng)
 
     def _way_range(self, data: TaskData) -> tuple[int, int]:

@@ -170,8 +170,14 @@ def pick_rows(
     fewest = min(len(rows) for rows in rows_by_class)
     n_shot = min(shape.n_shot, fewest - fewest_query)
     n_query = min(max(shape.n_query, fewest_query), fewest - n_shot)
-    picked = [rows[rng.choice(len(rows), n_shot + n_query, replace=False)] for rows in rows_by_class]
+    picked = [rows[choose(len(rows), n_shot + n_query, rng)] for rows in rows_by_class]
     return [rows[:n_shot] for rows in picked], [rows[n_shot:] for rows in picked]
+
+
+def choose(n: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return ``size`` different numbers below ``n`` in random order."""
+    # For few numbers, as in most classes, a permutation is several times faster than choice.
+    return rng.permutation(n)[:size] if n <= 512 else rng.choice(n, size, replace=False)
 
 
 def class_episode(

@@ -58,6 +58,8 @@ class Augmenter:
         PluginContractError
             An augmentation returned rows of another shape, or values that are not finite.
         """
+        if not self.augmentations:
+            return batch
         n_classes = self.n_classes
         for augmentation, n_views in self.views if batch.query_class is not None else []:
             batch = _view_classes(batch, augmentation, n_views, n_classes, generator)

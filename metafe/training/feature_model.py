@@ -19,7 +19,7 @@ from metafe.training.checking import checked_features
 from metafe.training.normalisation import Normaliser
 
 VALUES_PER_CHUNK = 2**18
-MOST_ROWS_PER_CHUNK = 256
+MOST_ROWS_PER_CHUNK = 512
 
 
 def chunk_size(input_shape: tuple[int, ...]) -> int:
@@ -31,7 +31,7 @@ def chunk_size(input_shape: tuple[int, ...]) -> int:
     Examples
     --------
     >>> chunk_size((64,)), chunk_size((1, 28, 28)), chunk_size((3, 224, 224))
-    (256, 256, 1)
+    (512, 256, 1)
     """
     fitting = VALUES_PER_CHUNK // max(1, math.prod(input_shape))
     return max(1, min(MOST_ROWS_PER_CHUNK, 1 << max(0, fitting.bit_length() - 1)))

@@ -11,7 +11,7 @@ from torch.nn import functional, init
 from torch.overrides import TorchFunctionMode
 
 # In-place fills take a generator themselves; initialisers of torch.nn.init pass theirs on to such a fill.
-_FILLS = {
+_FILLS: set[Callable[..., Any]] = {
     torch.Tensor.uniform_,
     torch.Tensor.normal_,
     torch.Tensor.bernoulli_,
@@ -41,7 +41,7 @@ _FILLS = {
     init.orthogonal_,
 }
 # These draw inside compiled code and take no generator; they run one at a time on a forked global generator.
-_WITHOUT_GENERATOR = {
+_WITHOUT_GENERATOR: set[Callable[..., Any]] = {
     functional.alpha_dropout,
     functional.feature_alpha_dropout,
     functional.fractional_max_pool2d,
@@ -91,27 +91,40 @@ class use_generator(TorchFunctionMode):  # noqa: N801 - a context manager, named
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Call ``func`` with this generator where it draws at random."""
-        kwargs = kwargs or {}
-        if func in _FILLS:
-            if kwargs.get("generator") is None:
-                kwargs = {**kwargs, "generator": self.generator}
-            return func(*args, **kwargs)
-        if func in _LIKE:
-            like, *bounds = args
-            options = {"dtype": like.dtype, "device": like.device, **kwargs, "generator": self.generator}
-            return _LIKE[func](*bounds, size=like.shape, **options)
-        if func in _DROPOUTS:
-            return _DROPOUTS[func](self.generator, *args, **kwargs)
-        if func in _WITHOUT_GENERATOR:
-            return self._call_on_a_forked_global(func, *args, **kwargs)
-        return func(*args, **kwargs)
+        handle = _HANDLERS.get(func)
+        if handle is None:
+            return func(*args, **kwargs) if kwargs else func(*args)
+        return handle(self.generator, func, args, kwargs or {})
 
-    def _call_on_a_forked_global(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        devices = [self.generator.device] if self.generator.device.type == "cuda" else []
-        seed = torch.randint(2**62, (), generator=self.generator, device=self.generator.device)
-        with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int(seed))
-            return func(*args, **kwargs)
+
+def _fill(generator: torch.Generator, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if kwargs.get("generator") is None:
+        kwargs = {**kwargs, "generator": generator}
+    return func(*args, **kwargs)
+
+
+def _fill_like(
+    generator: torch.Generator, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    like, *bounds = args
+    options = {"dtype": like.dtype, "device": like.device, **kwargs, "generator": generator}
+    return _LIKE[func](*bounds, size=like.shape, **options)
+
+
+def _call_dropout(
+    generator: torch.Generator, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    return _DROPOUTS[func](generator, *args, **kwargs)
+
+
+def _call_on_a_forked_global(
+    generator: torch.Generator, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    devices = [generator.device] if generator.device.type == "cuda" else []
+    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    with _GLOBAL_GENERATOR, torch.random.fork_rng(devices=devices):
+        torch.manual_seed(int(seed))
+        return func(*args, **kwargs)
 
 
 def _dropout(
@@ -143,4 +156,11 @@ _DROPOUTS: dict[Callable[..., Any], Callable[..., torch.Tensor]] = {
     functional.dropout1d: _channel_dropout,
     functional.dropout2d: _channel_dropout,
     functional.dropout3d: _channel_dropout,
+}
+
+_HANDLERS: dict[Callable[..., Any], Callable[..., Any]] = {
+    **dict.fromkeys(_FILLS, _fill),
+    **dict.fromkeys(_LIKE, _fill_like),
+    **dict.fromkeys(_DROPOUTS, _call_dropout),
+    **dict.fromkeys(_WITHOUT_GENERATOR, _call_on_a_forked_global),
 }

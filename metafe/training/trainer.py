@@ -29,6 +29,7 @@ from metafe.training.augmenting import Augmenter
 from metafe.training.batch_norm import fix_statistics, use_batch_statistics
 from metafe.training.checking import check_batches, checked_loss
 from metafe.training.checkpoint import Checkpoint
+from metafe.training.memory import reuse_freed_memory
 from metafe.training.normalisation import Normaliser
 from metafe.training.progress import show_progress
 from metafe.training.randomness import use_generator
@@ -137,10 +138,12 @@ class Trainer:
             self._validate(0, math.nan)
             return self._finish()
         use_batch_statistics(self.learner)
+        self.learner.train()
         optimizer = self.settings.make_optimizer(groups)
         schedule = self.settings.make_schedule(optimizer)
         try:
-            self._loop(optimizer, schedule, self._resume(optimizer, schedule))
+            with reuse_freed_memory(self.device):
+                self._loop(optimizer, schedule, self._resume(optimizer, schedule))
         except KeyboardInterrupt:
             self.outcome.interrupted = True
             warnings.warn(
@@ -175,7 +178,8 @@ class Trainer:
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
         """Take one step of the outer optimiser and return the loss, still on the device."""
-        self.learner.train()
+        if not self.learner.training:
+            self.learner.train()
         optimizer.zero_grad(set_to_none=True)
         generator = self.seeds.torch("step", step, device=self.device)
         context = Context(training=True, step=step, max_steps=self.settings.max_steps, generator=generator)

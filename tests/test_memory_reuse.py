@@ -1,0 +1,47 @@
+"""Freed memory is kept while training and given back afterwards."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import pytest
+import torch
+
+from metafe.training.memory import reuse_freed_memory
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc's allocator")
+BLOCK = 256 * 2**20
+
+
+def resident_bytes() -> int:
+    """Return the memory of this process that is in use."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096
+
+
+def allocate_and_free() -> None:
+    torch.ones(BLOCK // 4)
+
+
+def test_memory_is_kept_inside_and_given_back_at_the_end() -> None:
+    before = resident_bytes()
+    with reuse_freed_memory(torch.device("cpu")), reuse_freed_memory(torch.device("cpu")):
+        allocate_and_free()
+        assert resident_bytes() - before > BLOCK // 2
+    assert resident_bytes() - before < BLOCK // 2
+
+
+def test_memory_is_given_back_after_an_error() -> None:
+    before = resident_bytes()
+    with pytest.raises(ValueError, match="inside"), reuse_freed_memory(torch.device("cpu")):
+        allocate_and_free()
+        raise ValueError("inside")
+    assert resident_bytes() - before < BLOCK // 2
+
+
+def test_nothing_changes_on_an_accelerator() -> None:
+    before = resident_bytes()
+    with reuse_freed_memory(torch.device("cuda")):
+        allocate_and_free()
+        assert resident_bytes() - before < BLOCK // 2
