@@ -24,6 +24,12 @@ def allocate_and_free() -> None:
     torch.ones(BLOCK // 4)
 
 
+def allocate_and_fail() -> None:
+    with reuse_freed_memory(torch.device("cpu")):
+        allocate_and_free()
+        raise ValueError("inside")
+
+
 def test_memory_is_kept_inside_and_given_back_at_the_end() -> None:
     before = resident_bytes()
     with reuse_freed_memory(torch.device("cpu")), reuse_freed_memory(torch.device("cpu")):
@@ -34,9 +40,8 @@ def test_memory_is_kept_inside_and_given_back_at_the_end() -> None:
 
 def test_memory_is_given_back_after_an_error() -> None:
     before = resident_bytes()
-    with pytest.raises(ValueError, match="inside"), reuse_freed_memory(torch.device("cpu")):
-        allocate_and_free()
-        raise ValueError("inside")
+    with pytest.raises(ValueError, match="inside"):
+        allocate_and_fail()
     assert resident_bytes() - before < BLOCK // 2
 
 
