@@ -21,6 +21,7 @@ from metafe.contracts import (
     InvalidParameterError,
     MetaAlgorithm,
     Plugin,
+    ProblemKind,
     Seeds,
     TaskData,
     TaskSource,
@@ -29,6 +30,7 @@ from metafe.contracts.errors import UnknownPluginError
 
 if TYPE_CHECKING:
     from metafe.fitting import Fitted, Recipe
+    from metafe.inputs import Target
     from metafe.training.feature_model import FeatureModel
 
 _KIND_OF_PARAMETER = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source"}
@@ -105,6 +107,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         nothing to validate on.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`, for a target with classes.
+    target_mean_, target_scale_ : ndarray of shape (n_targets,)
+        By which continuous targets were standardised in `fit`.
     input_shape_ : tuple of int
         Shape of one raw row.
     n_features_in_ : int
@@ -237,6 +241,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         -------
         MetaFeatureExtractor
             Its `transform` gives the adapted features; for algorithms that adapt a head alone they are the same.
+        Its `predict_adapted` gives what the algorithm's own head says.
 
         Raises
         ------
@@ -247,7 +252,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         check_is_fitted(self)
         rows = self._check_rows(X_support)
-        target = check_target(rows, y_support)
+        # In the units that the learner knows: those of a few rows would hide how a task differs from others.
+        known_scale = (self.target_mean_, self.target_scale_) if hasattr(self, "target_mean_") else None
+        target = check_target(rows, y_support, known_scale)
         if target.y is None:
             raise InvalidInputError("adapt needs the label of each support row; got none. Pass y_support.")
         n_way = 0 if target.classes is None else len(target.classes)
@@ -255,6 +262,52 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         adapted.model_ = self.model_.adapt(rows, target.y, n_way, self._device())
         adapted.adapted_classes_ = target.classes
         return adapted
+
+    def predict_adapted(self, X: Any) -> np.ndarray:
+        """Return what the algorithm's own head says about rows of the problem that it has adapted to.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_way) or (n_rows, n_targets)
+            Class scores before the softmax, in the order of ``adapted_classes_``; or targets, in their own units.
+
+        Raises
+        ------
+        InvalidParameterError
+            The extractor is not adapted, or its algorithm has no head that adapts.
+        """
+        check_is_fitted(self)
+        kind: ProblemKind = "classification" if self.model_.n_way else "regression"
+        if not hasattr(self, "adapted_classes_") or not self.adapts_head(kind):
+            raise InvalidParameterError(
+                f"predict_adapted needs an extractor that adapt returned, whose algorithm has learned to adapt a head for "
+                f"{kind}; got {self.model_.algorithm.name!r}. Call adapt first, or train with another algorithm."
+            )
+        predicted = self.model_.predict(self._check_rows(X), self._device())
+        return predicted if self.model_.n_way else predicted * self.target_scale_ + self.target_mean_
+
+    def adapts_head(self, kind: ProblemKind) -> bool:
+        """Tell whether the algorithm has learned to adapt a head of its own to problems of a kind.
+
+        Parameters
+        ----------
+        kind : {"classification", "regression"}
+            Of the new problem.
+
+        Returns
+        -------
+        bool
+            False for what was trained on rows, whose head knows the old classes alone, and for rows that were kept.
+        """
+        check_is_fitted(self)
+        algorithm, learned = self.model_.algorithm, self.model_.learner.problem.kind
+        predicts = type(algorithm).predict is not MetaAlgorithm.predict
+        return predicts and algorithm.trains_on == "tasks" and learned == kind
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted extractor to a folder, without pickle; `metafe.load` reads it.
@@ -360,7 +413,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         kept = self._judge(learned, recipe, data)
         if kept is not learned:
             decisions.keep_rows(kept.model.backbone, compared=self.validation_ is not None)
-        self._keep(kept, recipe, target.classes)
+        self._keep(kept, recipe, target)
         self.input_shape_ = () if raw else rows.shape[1:]
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)
@@ -409,12 +462,14 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             ),
         )
 
-    def _keep(self, fitted: Fitted, recipe: Recipe, classes: np.ndarray | None) -> None:
+    def _keep(self, fitted: Fitted, recipe: Recipe, target: Target) -> None:
         """Set the fitted attributes."""
-        for stale in ("classes_", "adapted_classes_"):
+        for stale in ("classes_", "adapted_classes_", "target_mean_", "target_scale_"):
             self.__dict__.pop(stale, None)
-        if classes is not None:
-            self.classes_ = classes
+        if target.classes is not None:
+            self.classes_ = target.classes
+        if target.mean is not None:
+            self.target_mean_, self.target_scale_ = target.mean, target.scale
         self.model_: FeatureModel = fitted.model
         self.backbone_ = fitted.model.backbone
         self.algorithm_ = recipe.algorithm

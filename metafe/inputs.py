@@ -47,11 +47,15 @@ class Target:
         Class codes, or standardised targets.
     classes : ndarray of shape (n_classes,) or None
         The labels that the codes stand for.
+    mean, scale : ndarray of shape (n_targets,) or None
+        By which continuous targets are standardised.
     """
 
     kind: ProblemKind
     y: np.ndarray | None = None
     classes: np.ndarray | None = None
+    mean: np.ndarray | None = None
+    scale: np.ndarray | None = None
 
 
 def check_rows(estimator: BaseEstimator, X: Any, *, raw: bool, reset: bool) -> Any:
@@ -98,7 +102,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, raw: bool, reset: bool) -> A
     return rows.astype(np.float64) if rows.dtype.itemsize > 8 else rows
 
 
-def check_target(X: Any, y: Any) -> Target:
+def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | None = None) -> Target:
     """Check the target and tell classes from continuous values, as scikit-learn does.
 
     Parameters
@@ -106,6 +110,8 @@ def check_target(X: Any, y: Any) -> Target:
     X : array-like of shape (n, ...)
         Checked rows.
     y : array-like of shape (n,) or (n, n_targets), or None
+    known_scale : tuple of ndarray of shape (n_targets,) or None, default=None
+        Mean and scale to standardise continuous targets by; their own if None.
 
     Returns
     -------
@@ -128,7 +134,12 @@ def check_target(X: Any, y: Any) -> Target:
         return Target("classification", codes, classes)
     if kind in ("continuous", "continuous-multioutput"):
         targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y").reshape(len(y), -1)
-        return Target("regression", StandardScaler().fit_transform(targets).astype(np.float32))
+        mean, scale = _scale_of(targets) if known_scale is None else known_scale
+        if targets.shape[1:] != mean.shape:
+            raise InvalidInputError(
+                f"y must have {len(mean)} targets, as in fit; got {targets.shape[1]}. Pass the same targets as in fit."
+            )
+        return Target("regression", ((targets - mean) / scale).astype(np.float32), mean=mean, scale=scale)
     if kind == "unknown":
         raise InvalidInputError(
             f"Unknown label type: y must hold whole numbers, strings or continuous targets; got objects of type "
@@ -168,6 +179,11 @@ def check_groups(X: Any, groups: Any) -> tuple[np.ndarray | None, np.ndarray | N
         raise InvalidInputError(f"groups must hold one group for each row; got shape {groups.shape}. Pass one column.")
     _check_length("groups", groups, X)
     return _distinct("groups", groups.ravel())
+
+
+def _scale_of(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scaler = StandardScaler().fit(targets)
+    return scaler.mean_, scaler.scale_
 
 
 def _check_length(name: str, values: np.ndarray, X: Any) -> None:
