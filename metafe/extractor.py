@@ -241,7 +241,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         -------
         MetaFeatureExtractor
             Its `transform` gives the adapted features; for algorithms that adapt a head alone they are the same.
-        Its `predict_adapted` gives what the algorithm's own head says.
+            Its `predict_adapted` gives what the algorithm's own head says.
 
         Raises
         ------
@@ -398,7 +398,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         from metafe.decisions import Decisions
         from metafe.fitting import fit_model, split_data
         from metafe.inputs import check_groups, check_rows, check_target
-        from metafe.plugins import registry
+        from metafe.plugins import notify
         from metafe.training.progress import show_decisions
 
         decisions = Decisions()
@@ -408,7 +408,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         _, group_codes = check_groups(rows, groups)
         data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
         recipe = self._recipe(decisions, data)
-        registry().manager.hook.metafe_fit_started(extractor=self, settings=vars(recipe.settings))
+        notify("metafe_fit_started", extractor=self, settings=vars(recipe.settings))
         learned = fit_model(recipe, data, *split_data(data, recipe))
         kept = self._judge(learned, recipe, data)
         if kept is not learned:
@@ -417,12 +417,12 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.input_shape_ = () if raw else rows.shape[1:]
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)
-        registry().manager.hook.metafe_fit_finished(extractor=self)
+        notify("metafe_fit_finished", extractor=self)
 
     def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
         """Resolve every parameter; what cannot work is an error before anything is computed."""
         from metafe.fitting import Recipe
-        from metafe.plugins import registry
+        from metafe.plugins import notify
         from metafe.training.checkpoint import Checkpoint
         from metafe.training.settings import resolve_device, resolve_precision
 
@@ -457,8 +457,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             checkpoint=Checkpoint(self.checkpoint, self._fingerprint(seed, data))
             if self.checkpoint is not None
             else None,
-            on_validation=lambda metrics: registry().manager.hook.metafe_step_finished(
-                extractor=self, step=int(metrics["step"]), metrics=metrics
+            on_validation=lambda metrics: notify(
+                "metafe_step_finished", extractor=self, step=int(metrics["step"]), metrics=metrics
             ),
         )
 
@@ -468,7 +468,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             self.__dict__.pop(stale, None)
         if target.classes is not None:
             self.classes_ = target.classes
-        if target.mean is not None:
+        if target.mean is not None and target.scale is not None:
             self.target_mean_, self.target_scale_ = target.mean, target.scale
         self.model_: FeatureModel = fitted.model
         self.backbone_ = fitted.model.backbone

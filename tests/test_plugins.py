@@ -15,7 +15,14 @@ import pytest
 from torch import nn
 
 import metafe
-from metafe.contracts import Augmentation, Backbone, DuplicatePluginError, PluginLoadWarning, UnknownPluginError
+from metafe.contracts import (
+    Augmentation,
+    Backbone,
+    DuplicatePluginError,
+    MetafeWarning,
+    PluginLoadWarning,
+    UnknownPluginError,
+)
 from metafe.plugins import Registry, hookspecs, registry, resolve
 
 BACKBONE = """
@@ -398,6 +405,21 @@ def test_life_cycle_hooks_are_called_in_order(shared, small, blobs):
     assert started == ("started", False, 3)
     assert steps == [("step", step, step, True) for step in range(4)]
     assert finished == ("finished", 4, (1, fitted.n_features_out_))
+
+
+def test_a_tracker_that_fails_is_named_and_costs_no_fit(shared, small, blobs):
+    class Failing:
+        @metafe.hookimpl
+        def metafe_step_finished(self, step):
+            raise OSError("no space left")
+
+    tracker = Tracker()
+    shared.manager.register(Failing(), name="full-disk")
+    shared.manager.register(tracker, name="test-tracker")
+    with pytest.warns(MetafeWarning, match="'full-disk' must take metafe_step_finished.*OSError: no space left"):
+        fitted = small(max_steps=1).fit(*blobs)
+    assert [call[0] for call in tracker.calls] == ["started", "step", "step", "finished"]
+    assert fitted.transform(blobs[0]).shape == (len(blobs[0]), fitted.n_features_out_)
 
 
 def test_a_tracker_is_called_from_an_installed_distribution(install, run):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from metafe.plugins.registry import PluginInfo, Registry, register, registry, resolve
+from metafe.plugins.registry import PluginInfo, Registry, notify, register, registry, resolve
 
-__all__ = ["PluginInfo", "Registry", "register", "registry", "resolve"]
+__all__ = ["PluginInfo", "Registry", "notify", "register", "registry", "resolve"]

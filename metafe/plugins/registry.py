@@ -19,6 +19,7 @@ from metafe.contracts import (
     Backbone,
     DuplicatePluginError,
     MetaAlgorithm,
+    MetafeWarning,
     Plugin,
     PluginLoadWarning,
     TaskSource,
@@ -286,3 +287,28 @@ def _path(cls: type) -> str:
 
 def _distribution_name(entry_point: EntryPoint) -> str:
     return entry_point.dist.name.lower() if entry_point.dist else entry_point.module
+
+
+def notify(event: str, **facts: Any) -> None:
+    """Tell every plugin that listens of an event; one that fails is named in a warning and costs nothing else.
+
+    Parameters
+    ----------
+    event : str
+        Name of a life-cycle hook.
+    **facts
+        Its arguments.
+    """
+    manager = registry().manager
+    listeners = [implementation.plugin for implementation in getattr(manager.hook, event).get_hookimpls()]
+    for listener in listeners:
+        others = [other for other in listeners if other is not listener]
+        try:
+            manager.subset_hook_caller(event, others)(**facts)
+        except Exception as error:
+            warnings.warn(
+                f"Plugin {manager.get_name(listener)!r} must take {event} without an error; it raised "
+                f"{type(error).__name__}: {error}. Work goes on without it: fix or unregister the plugin.",
+                MetafeWarning,
+                stacklevel=2,
+            )
