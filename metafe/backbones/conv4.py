@@ -14,10 +14,9 @@ from metafe.backbones.layers import (
     Normalisation,
     activation_layer,
     check_dropout,
-    check_sizes,
     normalisation_layer,
 )
-from metafe.contracts import Categorical, Channels, Float, ImageBackbone, Int, InvalidParameterError, Problem
+from metafe.contracts import Categorical, Channels, Float, ImageBackbone, Int, Problem, check_choice, check_sizes
 from metafe.contracts.spaces import SearchSpace
 
 
@@ -109,8 +108,7 @@ class Conv4(ImageBackbone):
         """
         check_sizes("conv4", depth=self.depth, width=self.width)
         check_dropout("conv4", self.dropout)
-        if self.pooling not in ("flatten", "mean"):
-            raise InvalidParameterError(f"conv4 pooling must be 'flatten' or 'mean'; got {self.pooling!r}.")
+        check_choice("conv4", "pooling", self.pooling, ("flatten", "mean"))
         n_channels, *sides = input_shape
         blocks: list[nn.Module] = []
         for n_in, n_out in pairwise([n_channels] + [self.width] * self.depth):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from numbers import Integral
-from typing import Any, Literal
+from typing import Literal
 
 from torch import nn
 
@@ -61,19 +60,6 @@ def normalisation_layer(name: str, width: int, spatial: bool) -> nn.Module:
         known = {n for n, _ in _NORMALISATIONS}
         raise InvalidParameterError(f"normalisation must be a known name; got {name!r}. {suggest(name, known)}")
     return _NORMALISATIONS[key](width)
-
-
-def check_sizes(owner: str, minimum: int = 1, **sizes: Any) -> None:
-    """Check that network sizes are whole numbers of at least ``minimum``.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the owner, the size and what was received.
-    """
-    for name, value in sizes.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < minimum):
-            raise InvalidParameterError(f"{owner} {name} must be a whole number of at least {minimum}; got {value!r}.")
 
 
 def check_dropout(owner: str, dropout: float) -> None:

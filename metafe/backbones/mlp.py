@@ -12,10 +12,9 @@ from metafe.backbones.layers import (
     Normalisation,
     activation_layer,
     check_dropout,
-    check_sizes,
     normalisation_layer,
 )
-from metafe.contracts import Backbone, Categorical, Float, Int, Problem
+from metafe.contracts import Backbone, Categorical, Float, Int, Problem, check_sizes
 from metafe.contracts.spaces import SearchSpace
 
 
@@ -94,7 +93,9 @@ class MLP(Backbone):
         InvalidParameterError
             A size, name or rate that cannot be.
         """
-        check_sizes("mlp", depth=self.depth, width=self.width, n_features=self.n_features)
+        check_sizes("mlp", depth=self.depth, width=self.width)
+        if self.n_features is not None:
+            check_sizes("mlp", n_features=self.n_features)
         check_dropout("mlp", self.dropout)
         layers: list[nn.Module] = [nn.Flatten()]
         for n_in, n_out in pairwise([math.prod(input_shape)] + [self.width] * self.depth):

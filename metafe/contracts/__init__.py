@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from metafe.contracts.algorithm import Context, MetaAlgorithm, State
 from metafe.contracts.augmentation import Augmentation
 from metafe.contracts.backbone import Backbone
+from metafe.contracts.checks import check_choice, check_sizes
 from metafe.contracts.errors import (
     AdaptedSettingWarning,
     DuplicatePluginError,
@@ -80,6 +81,8 @@ __all__ = [
     "VersionMismatchWarning",
     "When",
     "accuracy",
+    "check_choice",
+    "check_sizes",
     "collate",
     "features_of_batch",
     "hookimpl",

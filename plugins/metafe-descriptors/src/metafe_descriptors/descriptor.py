@@ -9,7 +9,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from torch import nn
 
-from metafe.contracts import ImageBackbone, InvalidParameterError
+from metafe.contracts import ImageBackbone
 
 
 class Descriptor(ImageBackbone):
@@ -49,28 +49,3 @@ class Descriptor(ImageBackbone):
     def map(self, function: Callable[[np.ndarray], np.ndarray], images: Iterable[np.ndarray]) -> list[np.ndarray]:
         """Apply ``function`` to each image, in ``n_jobs`` threads."""
         return list(Parallel(n_jobs=self.n_jobs, prefer="threads")(delayed(function)(image) for image in images))
-
-
-def check_choice(owner: str, name: str, value: object, choices: Iterable[object]) -> None:
-    """Check that a parameter is one of its choices.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the owner, the choices and what was received.
-    """
-    known = list(choices)
-    if value not in known:
-        raise InvalidParameterError(f"{owner} {name} must be one of {known}; got {value!r}.")
-
-
-def check_whole(owner: str, name: str, value: object, minimum: int = 1) -> None:
-    """Check that a parameter is a whole number.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the owner, the smallest number and what was received.
-    """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < minimum:
-        raise InvalidParameterError(f"{owner} {name} must be a whole number of at least {minimum}; got {value!r}.")

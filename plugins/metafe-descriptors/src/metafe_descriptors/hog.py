@@ -17,8 +17,10 @@ from metafe.contracts import (
     Problem,
     Seeds,
     When,
+    check_choice,
+    check_sizes,
 )
-from metafe_descriptors.descriptor import Descriptor, check_choice, check_whole
+from metafe_descriptors.descriptor import Descriptor
 
 BlockNorm = Literal["L1", "L1-sqrt", "L2", "L2-Hys"]
 
@@ -99,8 +101,8 @@ class Hog(Descriptor):
         InvalidParameterError
             A size or name that cannot be, or a cell larger than the image.
         """
-        check_whole("hog", "orientations", self.orientations)
-        check_whole("hog", "cells_per_block", self.cells_per_block)
+        check_sizes("hog", orientations=self.orientations)
+        check_sizes("hog", cells_per_block=self.cells_per_block)
         check_choice("hog", "block_norm", self.block_norm, get_args(BlockNorm))
         height, width = self.images(X[:1]).shape[-2:]
         cell = self._cell(height, width)

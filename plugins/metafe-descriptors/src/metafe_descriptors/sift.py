@@ -9,8 +9,19 @@ from skimage.feature import SIFT
 from skimage.transform import resize
 from sklearn.cluster import MiniBatchKMeans
 
-from metafe.contracts import Categorical, Channels, Distribution, Int, InvalidInputError, Problem, Seeds, When
-from metafe_descriptors.descriptor import Descriptor, check_choice, check_whole
+from metafe.contracts import (
+    Categorical,
+    Channels,
+    Distribution,
+    Int,
+    InvalidInputError,
+    Problem,
+    Seeds,
+    When,
+    check_choice,
+    check_sizes,
+)
+from metafe_descriptors.descriptor import Descriptor
 
 Norm = Literal["hellinger", "l1"]
 
@@ -103,9 +114,9 @@ class Sift(Descriptor):
         InvalidInputError
             No training image has a keypoint.
         """
-        check_whole("sift", "n_words", self.n_words)
-        check_whole("sift", "smallest_side", self.smallest_side, minimum=12)
-        check_whole("sift", "n_vocabulary_images", self.n_vocabulary_images)
+        check_sizes("sift", n_words=self.n_words)
+        check_sizes("sift", minimum=12, smallest_side=self.smallest_side)
+        check_sizes("sift", n_vocabulary_images=self.n_vocabulary_images)
         check_choice("sift", "norm", self.norm, get_args(Norm))
         n_images = min(self.n_vocabulary_images, len(X))
         chosen = np.sort(seeds.numpy("vocabulary").choice(len(X), n_images, replace=False))

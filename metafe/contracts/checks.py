@@ -1,0 +1,61 @@
+"""Checks of hyperparameters, for plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from numbers import Integral
+from typing import Any
+
+from metafe.contracts.errors import InvalidParameterError
+
+
+def check_sizes(owner: str, minimum: int = 1, **sizes: Any) -> None:
+    """Check that hyperparameters are whole numbers of at least ``minimum``.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the plugin.
+    minimum : int, default=1
+    **sizes
+        Hyperparameters by name.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the owner, the hyperparameter and what was received.
+
+    Examples
+    --------
+    >>> check_sizes("mlp", depth=2, width=128)
+    >>> check_sizes("mlp", depth=0)
+    Traceback (most recent call last):
+    ...
+    metafe.contracts.errors.InvalidParameterError: mlp depth must be a whole number of at least 1; got 0.
+    """
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
+            raise InvalidParameterError(f"{owner} {name} must be a whole number of at least {minimum}; got {value!r}.")
+
+
+def check_choice(owner: str, name: str, value: object, choices: Iterable[object]) -> None:
+    """Check that a hyperparameter is one of its choices.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the plugin.
+    name : str
+        Name of the hyperparameter.
+    value : object
+        What was received.
+    choices : iterable of object
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the owner, the choices and what was received.
+    """
+    known = list(choices)
+    if value not in known:
+        raise InvalidParameterError(f"{owner} {name} must be one of {known}; got {value!r}.")
