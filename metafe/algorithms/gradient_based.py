@@ -1,0 +1,368 @@
+"""What the algorithms share that adapt a network by gradient descent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from metafe.contracts import (
+    Context,
+    InvalidParameterError,
+    Learner,
+    MetaAlgorithm,
+    Problem,
+    State,
+    TaskBatch,
+    accuracy,
+    task_loss,
+)
+from metafe.contracts.errors import suggest
+from metafe.inner_loop import InnerLoop, Parameters, Rates, TaskNetwork, stands_vectorising
+
+Adapts = Literal["all", "head", "body"]
+LearnedRates = Literal["none", "layer_step", "element"]
+Metrics = dict[str, float | Tensor]
+
+HEAD = ("head.weight", "head.bias")
+
+
+class LinearHeadLearner(Learner):
+    """A backbone with a linear head of one output for each class of a task, or for each target.
+
+    Parameters
+    ----------
+    backbone : torch.nn.Module
+    n_features : int
+    problem : Problem
+    shared_head : bool, default=False
+        Whether all classes start from one row of weights.
+    """
+
+    def __init__(self, backbone: nn.Module, n_features: int, problem: Problem, shared_head: bool = False) -> None:
+        super().__init__(backbone, n_features, problem)
+        n_outputs = problem.max_way if problem.kind == "classification" else problem.n_targets
+        self.head = nn.Linear(n_features, 1 if shared_head and problem.max_way else n_outputs)
+        self.rates = nn.ParameterDict()
+
+    def learn_rates(self, kind: LearnedRates, names: Sequence[str], rate: float, n_steps: int) -> None:
+        """Add learned inner rates for the parameters of these names, all at ``rate`` to begin with."""
+        for name in names if kind != "none" else []:
+            like = self.get_parameter(name)
+            start = torch.full_like(like, rate) if kind == "element" else like.new_full((n_steps,), rate)
+            self.rates[flat_name(name)] = nn.Parameter(start.detach())
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One task, or all tasks of a batch along a leading dimension, as the inner loop sees it.
+
+    Parameters
+    ----------
+    learner : LinearHeadLearner
+    network : TaskNetwork
+        Of the learner's backbone.
+    n_way : int
+        Classes of the task; 0 for regression.
+    n_tasks : int or None
+        Length of the leading dimension; None without one.
+    """
+
+    learner: LinearHeadLearner
+    network: TaskNetwork
+    n_way: int
+    n_tasks: int | None = None
+
+    def start(self, is_adapted: Callable[[str], bool]) -> tuple[Parameters, Parameters]:
+        """Return the initial values of what adapts, for each task, and the parameters that tasks share."""
+        adapted, shared = {}, {}
+        for name, parameter in self.learner.named_parameters():
+            if name.startswith("rates."):
+                continue
+            value = task_rows(parameter, self.n_way) if name in HEAD else parameter
+            if is_adapted(name) and parameter.requires_grad:
+                adapted[name] = value if self.n_tasks is None else value.expand(self.n_tasks, *value.shape)
+            else:
+                shared[name] = value
+        return adapted, shared
+
+    def predict(self, parameters: Parameters, x: Tensor, statistics: Parameters | None = None) -> Tensor:
+        """Return the network's outputs for rows ``([T,] b, *input_shape)``, ``([T,] b, n_outputs)``."""
+        features = self.network({**body_of(parameters), **(statistics or {})}, x)
+        return apply_linear(features, *(parameters[name] for name in HEAD))
+
+    def statistics(self, parameters: Parameters, x: Tensor) -> Parameters:
+        """Return the batch statistics of rows under these parameters."""
+        return self.network.statistics(body_of(parameters), x)
+
+    def loss(self, x: Tensor, y: Tensor) -> Callable[[Parameters, Parameters, int], Tensor]:
+        """Return the loss on rows, the sum over tasks, as a function of adapted and shared parameters."""
+        return lambda adapted, shared, step: self.sum_of_losses(self.predict({**shared, **adapted}, x), y)
+
+    def sum_of_losses(self, predicted: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of one task or the sum over tasks, whose gradient is the gradient of each."""
+        return task_loss(predicted, y) * (self.n_tasks or 1)
+
+
+class GradientAlgorithm(MetaAlgorithm):
+    """Base of algorithms that adapt the network by gradient descent on the support set.
+
+    A subclass stores ``vectorise`` and ``batch_statistics``, and says by `inner_loop`, `is_adapted` and `rates` how the
+    steps are taken. State holds what has changed, by its name in the learner with dashes for dots, and the head that
+    belongs to the task.
+
+    Attributes
+    ----------
+    separable : bool
+        True: the statistics of batch normalisation are those of each task.
+    """
+
+    separable = True
+    adapts_features = True
+    stands_bfloat16 = False
+
+    vectorise: bool | Literal["auto"]
+    batch_statistics: Literal["support", "task"]
+
+    def inner_loop(self, context: Context) -> InnerLoop:
+        """Return the steps to take in training or outside it."""
+        raise NotImplementedError(f"{type(self).__name__} needs an inner_loop method.")
+
+    def is_adapted(self, name: str) -> bool:
+        """Say whether the parameter of this name in the learner adapts to a task; the default is that all do."""
+        return True
+
+    def rates(self, learner: LinearHeadLearner, n_way: int) -> list[Rates]:
+        """Return the rates of each step for each adapted parameter."""
+        raise NotImplementedError(f"{type(self).__name__} needs a rates method.")
+
+    def accepts(self, problem: Problem) -> str | None:
+        """Say why there is nothing to adapt to."""
+        if problem.kind != "unlabelled":
+            return None
+        return f"{self.name} needs labels or targets; got none. Pass y to fit, or a task source that makes labels."
+
+    def training_defaults(self) -> dict[str, Any]:
+        """Return four tasks a step."""
+        return {"meta_batch_size": 4}
+
+    def parameter_groups(self, learner: Learner) -> list[dict[str, Any]]:
+        """Return the network's parameters, and the learned rates, which no weight decay may pull to zero."""
+        learned = [(name.startswith("rates."), p) for name, p in learner.named_parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for is_rate, p in learned if not is_rate]},
+            {"params": [p for is_rate, p in learned if is_rate], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
+        """Return the backbone with a linear head."""
+        check_choice(self, "batch_statistics", ("support", "task"))
+        check_choice(self, "vectorise", ("auto", True, False))
+        return LinearHeadLearner(backbone, n_features, problem)
+
+    def adapt(self, learner: Learner, support_x: Tensor, support_y: Tensor, n_way: int, context: Context) -> State:
+        """Take the inner steps on the support set.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The parameters that have changed, the head, and the statistics of batch normalisation on the support set.
+        """
+        episode = self.episode(learner, n_way)
+        adapted, shared = self.adapt_episode(episode, support_x, support_y, context)
+        parameters = {**shared, **adapted}
+        statistics = episode.statistics(parameters, support_x)
+        kept = {**adapted, **{name: parameters[name] for name in HEAD}}
+        kept.update({f"backbone.{name}": value for name, value in statistics.items()})
+        return {flat_name(name): value for name, value in kept.items()}
+
+    def features(self, learner: Learner, state: State, x: Tensor) -> Tensor:
+        """Return the features that the adapted backbone gives; those of the backbone itself without a state."""
+        return _features(learner, state, x)
+
+    def predict(self, learner: Learner, state: State, x: Tensor) -> Tensor:
+        """Apply the adapted network."""
+        head = (state.get(flat_name(name), learner.get_parameter(name)) for name in HEAD)
+        return apply_linear(_features(learner, state, x), *head)
+
+    def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, Metrics]:
+        """Return the mean loss of the adapted networks on the query sets."""
+        parts = self.over_tasks(learner, batch, lambda episode, task: self.query_predictions(episode, task, context))
+        losses, target = [], batch.query_y.flatten(0, 1)
+        for counted in zip(*parts, strict=True):
+            predicted = torch.cat([output.flatten(0, -2) for _, output in counted])
+            losses.append(counted[0][0] * task_loss(predicted, target))
+        metrics: Metrics = {"accuracy": accuracy(predicted, target)} if batch.n_way else {}
+        return torch.stack(losses).sum(), metrics
+
+    def query_predictions(self, episode: Episode, batch: TaskBatch, context: Context) -> list[tuple[float, Tensor]]:
+        """Return what counts in the loss.
+
+        Parameters
+        ----------
+        episode : Episode
+        batch : TaskBatch
+            The rows of the episode.
+        context : Context
+
+        Returns
+        -------
+        list of (float, Tensor of shape ([T,] Q, n_outputs))
+            Outputs for the query rows and their weight in the loss. The default is those after the last step.
+        """
+        adapted, shared = self.adapt_episode(episode, batch.support_x, batch.support_y, context)
+        return [(1.0, self.query_prediction(episode, {**shared, **adapted}, batch))]
+
+    def query_prediction(self, episode: Episode, parameters: Parameters, batch: TaskBatch) -> Tensor:
+        """Return the outputs for query rows under these parameters."""
+        from_support = self.batch_statistics == "support"
+        statistics = episode.statistics(parameters, batch.support_x) if from_support else {}
+        return episode.predict(parameters, batch.query_x, statistics)
+
+    def adapt_episode(self, episode: Episode, x: Tensor, y: Tensor, context: Context) -> tuple[Parameters, Parameters]:
+        """Take the inner steps and return adapted and shared parameters."""
+        adapted, shared = episode.start(self.is_adapted)
+        rates = self.rates(episode.learner, episode.n_way)
+        return self.inner_loop(context).adapt(episode.loss(x, y), adapted, rates, shared), shared
+
+    def episode(self, learner: Learner, n_way: int, n_tasks: int | None = None) -> Episode:
+        """Return a view of the learner on one task, or on ``n_tasks`` at once."""
+        assert isinstance(learner, LinearHeadLearner)
+        return Episode(learner, TaskNetwork(learner.backbone, vectorised=n_tasks is not None), n_way, n_tasks)
+
+    def over_tasks(
+        self, learner: Learner, batch: TaskBatch, function: Callable[[Episode, TaskBatch], Any]
+    ) -> list[Any]:
+        """Call a function with all tasks at once, or with one after the other, as ``vectorise`` says.
+
+        Returns
+        -------
+        list
+            What it returned: one entry for all tasks, or one for each.
+        """
+        vectorise = stands_vectorising(learner.backbone) if self.vectorise == "auto" else self.vectorise
+        if vectorise:
+            return [function(self.episode(learner, batch.n_way, len(batch)), batch)]
+        return [function(self.episode(learner, batch.n_way), task) for task in tasks_of(batch)]
+
+
+def flat_name(name: str) -> str:
+    """Return a parameter's name as it may stand in a state or a `torch.nn.ParameterDict`: without dots."""
+    return name.replace(".", "-")
+
+
+def task_rows(tensor: Tensor, n_way: int) -> Tensor:
+    """Return the rows of a head for a task of ``n_way`` classes.
+
+    Parameters
+    ----------
+    tensor : Tensor of shape (n_outputs, ...)
+    n_way : int
+        Number of classes; 0 for regression, where the head stays as it is.
+
+    Returns
+    -------
+    Tensor of shape (n_way, ...)
+        The first ones; where there are too few, each further one is their mean.
+    """
+    n_missing = n_way - len(tensor)
+    if n_way == 0 or n_missing == 0:
+        return tensor
+    if n_missing < 0:
+        return tensor[:n_way]
+    return torch.cat([tensor, tensor.mean(0, keepdim=True).expand(n_missing, *tensor.shape[1:])])
+
+
+def apply_linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Apply a linear head, with or without leading dimensions: ``(..., b, d)`` to ``(..., b, n_outputs)``."""
+    if weight.ndim == 3 and features.ndim == 3:
+        return torch.baddbmm(bias.unsqueeze(-2), features, weight.mT)
+    return features @ weight.mT + bias.unsqueeze(-2)
+
+
+def body_of(parameters: Parameters) -> Parameters:
+    """Return the backbone's tensors by their names in the backbone."""
+    return {name.removeprefix("backbone."): v for name, v in parameters.items() if name.startswith("backbone.")}
+
+
+def tasks_of(batch: TaskBatch) -> list[TaskBatch]:
+    """Return the tasks of a batch without the leading dimension."""
+    return [
+        TaskBatch(batch.support_x[t], batch.support_y[t], batch.query_x[t], batch.query_y[t], batch.n_way)
+        for t in range(len(batch))
+    ]
+
+
+def carry_gradient(loss: Tensor, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """Return a loss of this value whose gradient is the given one, for outer gradients that are not those of a loss.
+
+    Parameters
+    ----------
+    loss : Tensor of shape ()
+    tensors, gradients : sequence of Tensor
+        The gradient with respect to each tensor.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    return _Carried.apply(loss.detach(), len(tensors), *tensors, *gradients)  # type: ignore[no-untyped-call]
+
+
+class _Carried(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, n: int, *tensors_and_gradients: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors_and_gradients[n:])
+        return loss.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        return (None, None, *(upstream * gradient for gradient in gradients), *(None for _ in gradients))
+
+
+def check_choice(algorithm: MetaAlgorithm, parameter: str, choices: Sequence[Any]) -> None:
+    """Check that a parameter has one of some values.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the algorithm, the parameter and what was received.
+    """
+    value = getattr(algorithm, parameter)
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        known = suggest(str(value), map(str, choices))
+        raise InvalidParameterError(f"{algorithm.name} {parameter} must be a known value; got {value!r}. {known}")
+
+
+def check_number(algorithm: MetaAlgorithm, parameter: str, minimum: float, whole: bool = False) -> None:
+    """Check that a parameter is a finite number, or a whole one, of at least ``minimum``.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the algorithm, the parameter and what was received.
+    """
+    value = getattr(algorithm, parameter)
+    kinds = Integral if whole else Real
+    if isinstance(value, bool) or not isinstance(value, kinds) or not minimum <= float(value) < math.inf:
+        kind = "whole" if whole else "finite"
+        raise InvalidParameterError(
+            f"{algorithm.name} {parameter} must be a {kind} number of at least {minimum:g}; got {value!r}."
+        )
+
+
+def _features(learner: Learner, state: State, x: Tensor) -> Tensor:
+    if not state:
+        return learner.backbone(x)
+    network = TaskNetwork(learner.backbone)
+    known = [*learner.backbone.state_dict(), *network.statistic_names]
+    tensors = {name: state[flat] for name in known if (flat := flat_name(f"backbone.{name}")) in state}
+    return network(tensors, x)

@@ -1,0 +1,164 @@
+"""Reptile."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from metafe.algorithms.gradient_based import (
+    Episode,
+    GradientAlgorithm,
+    LinearHeadLearner,
+    Metrics,
+    carry_gradient,
+    check_choice,
+    check_number,
+)
+from metafe.contracts import Context, Float, Int, Learner, Problem, TaskBatch, accuracy
+from metafe.contracts.spaces import SearchSpace
+from metafe.inner_loop import InnerLoop, Parameters, Rates
+
+
+class Reptile(GradientAlgorithm):
+    r"""Reptile: the initial network moves towards what a few steps on each task make of it.
+
+    Parameters
+    ----------
+    n_steps : int, default=5
+        Inner steps in training.
+    inner_rate : float, default=0.001
+        Learning rate of the inner steps.
+    inner_batch_size : int, default=10
+        Rows of each inner step in training, drawn from support and query set together without replacement until all
+        have been used. Outside training each step takes the whole support set.
+    inner_optimizer : {"sgd", "adam"}, default="adam"
+        Of the inner steps.
+    momentum : float or None, default=0.0
+        Of the inner optimiser; ``None`` is 0 for SGD and 0.9 for Adam.
+    adapt_steps : int, default=50
+        Inner steps outside training.
+    vectorise : {"auto"} or bool, default="auto"
+        As in MAML.
+
+    Notes
+    -----
+    Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, the batch version. With
+    :math:`\phi_t`, what the inner steps on the loss of task :math:`t` make of the initial parameters :math:`\theta`, the
+    update is :math:`\theta \leftarrow \theta + \epsilon \, \mathrm{mean}_t (\phi_t - \theta)`: `meta_loss` returns a loss
+    that carries the gradient :math:`\mathrm{mean}_t (\theta - \phi_t)`, whose value is the task loss on all rows of the
+    tasks after the steps. The outer optimiser is SGD with a rate that falls from 1 to 0.
+
+    `adapt` changes all parameters and the statistics of batch normalisation, which are those of the rows of a step in
+    training and of the support set afterwards; the features are those of the adapted backbone. The head is as in MAML. The defaults
+    are those published for Omniglot (5-way, 5 tasks, tasks of 10 shots).
+
+    Examples
+    --------
+    >>> Reptile(n_steps=8)
+    Reptile(n_steps=8)
+    """
+
+    name = "reptile"
+    batch_statistics: Literal["support", "task"] = "support"
+
+    def __init__(
+        self,
+        n_steps: int = 5,
+        inner_rate: float = 0.001,
+        inner_batch_size: int = 10,
+        inner_optimizer: Literal["sgd", "adam"] = "adam",
+        momentum: float | None = 0.0,
+        adapt_steps: int = 50,
+        vectorise: bool | Literal["auto"] = "auto",
+    ) -> None:
+        self.n_steps = n_steps
+        self.inner_rate = inner_rate
+        self.inner_batch_size = inner_batch_size
+        self.inner_optimizer = inner_optimizer
+        self.momentum = momentum
+        self.adapt_steps = adapt_steps
+        self.vectorise = vectorise
+
+    def training_defaults(self) -> dict[str, Any]:
+        """Return five tasks a step, and the outer steps of the paper."""
+        return {
+            "meta_batch_size": 5,
+            "optimizer": "sgd",
+            "learning_rate": 1.0,
+            "weight_decay": 0.0,
+            "schedule": "linear",
+        }
+
+    def search_space(self, problem: Problem) -> SearchSpace:
+        """Declare steps, rate and rows of a step."""
+        return {
+            "n_steps": Int(3, 15),
+            "inner_rate": Float(3e-4, 1e-2, log=True),
+            "inner_batch_size": Int(5, 40, log=True),
+        }
+
+    def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
+        """Return the backbone with a linear head.
+
+        Raises
+        ------
+        InvalidParameterError
+            A setting that cannot be.
+        """
+        for parameter in ("n_steps", "inner_batch_size", "adapt_steps"):
+            check_number(self, parameter, 1, whole=True)
+        check_number(self, "inner_rate", 0)
+        if self.momentum is not None:
+            check_number(self, "momentum", 0)
+        check_choice(self, "inner_optimizer", ("sgd", "adam"))
+        return super().build(backbone, n_features, problem)
+
+    def inner_loop(self, context: Context) -> InnerLoop:
+        """Return steps without second derivatives."""
+        n_steps = self.n_steps if context.training else self.adapt_steps
+        return InnerLoop(n_steps, self.inner_optimizer, self.momentum, first_order=True)
+
+    def rates(self, learner: LinearHeadLearner, n_way: int) -> list[Rates]:
+        """Return one rate for all."""
+        return [{name: self.inner_rate for name, _ in learner.named_parameters()}]
+
+    def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, Metrics]:
+        """Return the mean loss after the inner steps, with the gradient that moves towards where they lead."""
+        n_rows = batch.support_x.shape[1] + batch.query_x.shape[1]
+        chosen = self._rows_of_steps(n_rows, context).to(batch.query_x.device)
+        scale = 1 / len(batch)
+        parts = self.over_tasks(learner, batch, lambda episode, task: self._move(episode, task, chosen, scale, context))
+        predicted = torch.cat([output.flatten(0, -2) for _, output in parts])
+        labels = torch.cat([batch.support_y, batch.query_y], dim=1).flatten(0, 1)
+        metrics: Metrics = {"accuracy": accuracy(predicted, labels)} if batch.n_way else {}
+        return torch.stack([loss for loss, _ in parts]).sum(), metrics
+
+    def _move(
+        self, episode: Episode, batch: TaskBatch, chosen: Tensor, scale: float, context: Context
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss over all tasks times ``scale``, with the gradient from where the steps lead, and the outputs."""
+        start, shared = episode.start(self.is_adapted)
+        axis = 0 if episode.n_tasks is None else 1
+        x, y = torch.cat([batch.support_x, batch.query_x], axis), torch.cat([batch.support_y, batch.query_y], axis)
+
+        def loss(adapted: Parameters, shared: Parameters, step: int) -> Tensor:
+            rows = chosen[step]
+            return episode.loss(x.index_select(axis, rows), y.index_select(axis, rows))(adapted, shared, step)
+
+        with torch.no_grad():
+            rates = self.rates(episode.learner, episode.n_way)
+            moved = self.inner_loop(context).adapt(loss, start, rates, shared)
+            predicted = episode.predict({**shared, **moved}, x)
+            value = episode.sum_of_losses(predicted, y) * scale
+            gradients = [(tensor - moved[name]) * scale for name, tensor in start.items()]
+        return carry_gradient(value, list(start.values()), gradients), predicted
+
+    def _rows_of_steps(self, n_rows: int, context: Context) -> Tensor:
+        """Return the numbers of the rows of each step, ``(n_steps, inner_batch_size)``; the same for all tasks."""
+        size = min(self.inner_batch_size, n_rows)
+        generator = context.generator or torch.Generator().manual_seed(context.step)
+        n_passes = -(-self.n_steps * size // n_rows)
+        passes = [torch.randperm(n_rows, generator=generator, device=generator.device) for _ in range(n_passes)]
+        return torch.cat(passes)[: self.n_steps * size].reshape(self.n_steps, size)
