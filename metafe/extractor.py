@@ -435,7 +435,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise InvalidParameterError(
                 f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
             )
-        source = decisions.tasks(self.tasks, data.kind, data.groups is not None)
+        source = decisions.tasks(self.tasks, data)
         reason = source.accepts(data) if source else None
         if reason:
             raise InvalidInputError(reason)
@@ -444,7 +444,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         device = resolve_device(self.device)
         seed = seed_from(self.random_state)
         return Recipe(
-            backbone=decisions.backbone(self.backbone, data.x, data.kind),
+            backbone=decisions.backbone(self.backbone, data.x, kind),
             algorithm=algorithm,
             source=source,
             augment=lambda shape, kind: decisions.augmentations(self.augment, shape, kind),

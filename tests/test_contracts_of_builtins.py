@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sklearn.decomposition import PCA
 
-from metafe.algorithms import ProtoNet, Supervised, Untrained
+from metafe.algorithms import R2D2, Cosine, MatchingNetworks, ProtoNet, RelationNetworks, Supervised, Untrained
 from metafe.augmentations import Affine, FeatureDropout, Noise, Rotate90
 from metafe.backbones import MLP, Conv4, Identity, SklearnTransformer
 from metafe.plugins import registry
@@ -26,7 +26,18 @@ BACKBONES = [
     SklearnTransformer("nystroem"),
     SklearnTransformer(PCA(n_components=2)),
 ]
-ALGORITHMS = [ProtoNet(), ProtoNet("cosine"), ProtoNet(temperature=3.0), Supervised(), Untrained()]
+ALGORITHMS = [
+    ProtoNet(),
+    ProtoNet("cosine"),
+    ProtoNet(temperature=3.0),
+    MatchingNetworks(),
+    RelationNetworks(),
+    RelationNetworks("cross-entropy", width=3),
+    R2D2(),
+    Cosine(),
+    Supervised(),
+    Untrained(),
+]
 TASK_SOURCES = [
     ClassTasks(),
     ClassTasks(n_way=(2, 4), n_shot=1, n_query=(1, 20), within_groups=0.0),

@@ -79,6 +79,21 @@ class HeadAlgorithm(MetaAlgorithm):
         """
         raise NotImplementedError(f"{type(self).__name__} needs an apply_head method.")
 
+    def head_loss(self, predicted: Tensor, target: Tensor) -> Tensor:
+        """Return the loss on the query sets; the default is `task_loss`.
+
+        Parameters
+        ----------
+        predicted : Tensor of shape (T, Q, n_way) or (T, Q, n_targets)
+            What `apply_head` returned.
+        target : Tensor of shape (T, Q) int64 or (T, Q, n_targets)
+
+        Returns
+        -------
+        Tensor of shape ()
+        """
+        return task_loss(predicted, target)
+
     def adapt(self, learner: Learner, support_x: Tensor, support_y: Tensor, n_way: int, context: Context) -> State:
         """Fit the head on the support set; the backbone stays as it is."""
         return self.fit_head(learner, at_least_float32(learner.backbone(support_x)), support_y, n_way)
@@ -95,7 +110,7 @@ class HeadAlgorithm(MetaAlgorithm):
         with _full_precision(support.device.type):
             state = self.fit_head(learner, support, batch.support_y, batch.n_way)
             predicted = self.apply_head(learner, state, query)
-            loss = task_loss(predicted, batch.query_y)
+            loss = self.head_loss(predicted, batch.query_y)
         return loss, {"accuracy": accuracy(predicted, batch.query_y)} if batch.n_way else {}
 
 
