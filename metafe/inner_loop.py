@@ -26,6 +26,7 @@ InnerLoss = Callable[[Parameters, Parameters, int], Tensor]
 
 # Published by Kingma and Ba, 2015.
 _ADAM_MOMENTUM, _ADAM_DECAY, _ADAM_EPSILON = 0.9, 0.999, 1e-8
+_TENSOR = object()
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,13 @@ def _recomputed(function: Callable[..., Any], *inputs: Any) -> Any:
     """Call ``function`` without keeping its graph; the backward pass calls it again."""
     leaves, structure = pytree.tree_flatten(inputs)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
+    # The tensors themselves are kept by the graph alone, which frees them when it is done.
+    constants = [_TENSOR if isinstance(leaf, Tensor) else leaf for leaf in leaves]
     returned: list[Any] = []
 
     def on_tensors(*given: Tensor) -> tuple[Tensor, ...]:
         remaining = iter(given)
-        filled = [next(remaining) if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+        filled = [next(remaining) if leaf is _TENSOR else leaf for leaf in constants]
         outputs, output_structure = pytree.tree_flatten(function(*pytree.tree_unflatten(filled, structure)))
         returned[:] = [output_structure]
         return tuple(outputs)
@@ -393,9 +396,8 @@ class _TaskBatchNorm(nn.Module):
         super().__init__()
         self.register_parameter("weight", layer.weight)
         self.register_parameter("bias", layer.bias)
-        width = torch.empty(layer.num_features, device="meta")
-        self.register_buffer("running_mean", width)
-        self.register_buffer("running_var", width)
+        for statistic in ("running_mean", "running_var"):
+            self.register_buffer(statistic, torch.empty(layer.num_features, device="meta"))
         self.eps = layer.eps
         self.elementary = elementary
         self.mode: Literal["batch", "given", "observe"] = "batch"

@@ -5,7 +5,21 @@ from __future__ import annotations
 import pytest
 from sklearn.decomposition import PCA
 
-from metafe.algorithms import R2D2, Cosine, MatchingNetworks, ProtoNet, RelationNetworks, Supervised, Untrained
+from metafe.algorithms import (
+    ANIL,
+    BOIL,
+    IMAML,
+    MAML,
+    R2D2,
+    Cosine,
+    MatchingNetworks,
+    MetaSGD,
+    ProtoNet,
+    RelationNetworks,
+    Reptile,
+    Supervised,
+    Untrained,
+)
 from metafe.augmentations import Affine, FeatureDropout, Noise, Rotate90
 from metafe.backbones import MLP, Conv4, Identity, SklearnTransformer
 from metafe.plugins import registry
@@ -35,6 +49,18 @@ ALGORITHMS = [
     RelationNetworks("cross-entropy", width=3),
     R2D2(),
     Cosine(),
+    MAML(),
+    MAML(first_order=True, inner_optimizer="adam", inner_rate=0.01, adapts="head"),
+    MAML(learned_rates="layer_step", multi_step_loss=True, adapt_steps=8),
+    MAML(shared_head=True, vectorise=False, checkpoint_steps=True),
+    ANIL(),
+    ANIL(first_order=True, inner_optimizer="adam"),
+    BOIL(),
+    MetaSGD(),
+    IMAML(),
+    IMAML(n_steps=3, vectorise=False),
+    Reptile(),
+    Reptile(inner_optimizer="sgd", inner_rate=0.1, momentum=0.9, vectorise=False),
     Supervised(),
     Untrained(),
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, Literal
@@ -193,16 +193,11 @@ class GradientAlgorithm(MetaAlgorithm):
 
     def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, Metrics]:
         """Return the mean loss of the adapted networks on the query sets."""
-        parts = self.over_tasks(learner, batch, lambda episode, task: self.query_predictions(episode, task, context))
-        losses, target = [], batch.query_y.flatten(0, 1)
-        for counted in zip(*parts, strict=True):
-            predicted = torch.cat([output.flatten(0, -2) for _, output in counted])
-            losses.append(counted[0][0] * task_loss(predicted, target))
-        metrics: Metrics = {"accuracy": accuracy(predicted, target)} if batch.n_way else {}
-        return torch.stack(losses).sum(), metrics
+        loss, predicted = self.over_tasks(learner, batch, lambda episode, task: self.query_loss(episode, task, context))
+        return loss, {"accuracy": accuracy(predicted, batch.query_y.flatten(0, 1))} if batch.n_way else {}
 
-    def query_predictions(self, episode: Episode, batch: TaskBatch, context: Context) -> list[tuple[float, Tensor]]:
-        """Return what counts in the loss.
+    def query_loss(self, episode: Episode, batch: TaskBatch, context: Context) -> tuple[Tensor, Tensor]:
+        """Return what one task, or all tasks of a batch at once, add to the outer loss.
 
         Parameters
         ----------
@@ -213,11 +208,14 @@ class GradientAlgorithm(MetaAlgorithm):
 
         Returns
         -------
-        list of (float, Tensor of shape ([T,] Q, n_outputs))
-            Outputs for the query rows and their weight in the loss. The default is those after the last step.
+        loss : Tensor of shape ()
+            The sum over tasks; the default is the loss on the query rows after the last step.
+        predicted : Tensor of shape ([T,] Q, n_outputs)
+            The adapted network's outputs for the query rows.
         """
         adapted, shared = self.adapt_episode(episode, batch.support_x, batch.support_y, context)
-        return [(1.0, self.query_prediction(episode, {**shared, **adapted}, batch))]
+        predicted = self.query_prediction(episode, {**shared, **adapted}, batch)
+        return episode.sum_of_losses(predicted, batch.query_y), predicted
 
     def query_prediction(self, episode: Episode, parameters: Parameters, batch: TaskBatch) -> Tensor:
         """Return the outputs for query rows under these parameters."""
@@ -237,19 +235,29 @@ class GradientAlgorithm(MetaAlgorithm):
         return Episode(learner, TaskNetwork(learner.backbone, vectorised=n_tasks is not None), n_way, n_tasks)
 
     def over_tasks(
-        self, learner: Learner, batch: TaskBatch, function: Callable[[Episode, TaskBatch], Any]
-    ) -> list[Any]:
-        """Call a function with all tasks at once, or with one after the other, as ``vectorise`` says.
+        self, learner: Learner, batch: TaskBatch, function: Callable[[Episode, TaskBatch], tuple[Tensor, Tensor]]
+    ) -> tuple[Tensor, Tensor]:
+        """Sum a loss over all tasks at once, or over one after the other, as ``vectorise`` says.
+
+        Parameters
+        ----------
+        learner : Learner
+        batch : TaskBatch
+        function : callable
+            Maps an episode and its rows to the sum of losses and the outputs, as `query_loss` does.
 
         Returns
         -------
-        list
-            What it returned: one entry for all tasks, or one for each.
+        loss : Tensor of shape ()
+            The mean over tasks.
+        predicted : Tensor of shape (T * Q, n_outputs)
         """
         vectorise = stands_vectorising(learner.backbone) if self.vectorise == "auto" else self.vectorise
         if vectorise:
-            return [function(self.episode(learner, batch.n_way, len(batch)), batch)]
-        return [function(self.episode(learner, batch.n_way), task) for task in tasks_of(batch)]
+            loss, predicted = function(self.episode(learner, batch.n_way, len(batch)), batch)
+            return loss / len(batch), predicted.flatten(0, -2)
+        parts = (function(self.episode(learner, batch.n_way), task) for task in tasks_of(batch))
+        return _mean_one_by_one(learner, parts)
 
 
 def flat_name(name: str) -> str:
@@ -297,6 +305,28 @@ def tasks_of(batch: TaskBatch) -> list[TaskBatch]:
         TaskBatch(batch.support_x[t], batch.support_y[t], batch.query_x[t], batch.query_y[t], batch.n_way)
         for t in range(len(batch))
     ]
+
+
+def _mean_one_by_one(learner: Learner, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Differentiate each task's loss as soon as it is known, so that memory holds the graph of one task."""
+    parameters = [p for p in learner.parameters() if p.requires_grad]
+    losses: list[Tensor] = []
+    outputs: list[Tensor] = []
+    gradients: list[Tensor | None] = [None] * len(parameters)
+    for loss, predicted in parts:
+        losses.append(loss.detach())
+        outputs.append(predicted.detach())
+        if loss.requires_grad:
+            found = torch.autograd.grad(loss, parameters, allow_unused=True)
+            gradients = [_sum(*pair) for pair in zip(gradients, found, strict=True)]
+        del loss, predicted
+    reached = [(p, g / len(losses)) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+    mean = torch.stack(losses).mean()
+    return carry_gradient(mean, [p for p, _ in reached], [g for _, g in reached]), torch.cat(outputs)
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
 
 
 def carry_gradient(loss: Tensor, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:

@@ -12,12 +12,11 @@ from metafe.algorithms.gradient_based import (
     Episode,
     GradientAlgorithm,
     LinearHeadLearner,
-    Metrics,
     carry_gradient,
     check_choice,
     check_number,
 )
-from metafe.contracts import Context, Float, Int, Learner, Problem, TaskBatch, accuracy
+from metafe.contracts import Context, Float, Int, Learner, Problem, TaskBatch
 from metafe.contracts.spaces import SearchSpace
 from metafe.inner_loop import InnerLoop, Parameters, Rates
 
@@ -128,13 +127,14 @@ class IMAML(GradientAlgorithm):
         start, shared = episode.start(self.is_adapted)
         return self._solve(episode, start, shared, x, y, context), shared
 
-    def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, Metrics]:
-        """Return the mean query loss, with the implicit gradient."""
-        scale = 1 / len(batch)
-        parts = self.over_tasks(learner, batch, lambda episode, task: self._implicit(episode, task, scale, context))
-        predicted = torch.cat([output.flatten(0, -2) for _, output in parts])
-        metrics: Metrics = {"accuracy": accuracy(predicted, batch.query_y.flatten(0, 1))} if batch.n_way else {}
-        return torch.stack([loss for loss, _ in parts]).sum(), metrics
+    def query_loss(self, episode: Episode, batch: TaskBatch, context: Context) -> tuple[Tensor, Tensor]:
+        """Return the query loss, with the implicit gradient, and the query outputs."""
+        start, shared = episode.start(self.is_adapted)
+        with torch.no_grad():
+            solution = self._solve(episode, start, shared, batch.support_x, batch.support_y, context)
+            gradient, (loss, predicted) = self._query_gradient(episode, batch, solution, shared)
+            implicit = self._implicit_gradient(episode, batch, solution, shared, gradient)
+        return carry_gradient(loss, list(start.values()), [implicit[name] for name in start]), predicted
 
     def _solve(
         self, episode: Episode, start: Parameters, shared: Parameters, x: Tensor, y: Tensor, context: Context
@@ -146,17 +146,6 @@ class IMAML(GradientAlgorithm):
             return task(adapted, shared, step) + 0.5 * self.regularisation * distance
 
         return self.inner_loop(context).adapt(regularised, start, self.rates(episode.learner, episode.n_way), shared)
-
-    def _implicit(self, episode: Episode, batch: TaskBatch, scale: float, context: Context) -> tuple[Tensor, Tensor]:
-        """Return the query loss over all tasks times ``scale``, with the implicit gradient, and the query outputs."""
-        start, shared = episode.start(self.is_adapted)
-        with torch.no_grad():
-            solution = self._solve(episode, start, shared, batch.support_x, batch.support_y, context)
-            gradient, (loss, predicted) = self._query_gradient(episode, batch, solution, shared)
-            implicit = self._implicit_gradient(episode, batch, solution, shared, gradient)
-        names = list(start)
-        tensors, gradients = [start[k] for k in names], [implicit[k] * scale for k in names]
-        return carry_gradient(loss * scale, tensors, gradients), predicted
 
     def _query_gradient(
         self, episode: Episode, batch: TaskBatch, solution: Parameters, shared: Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from metafe.algorithms.gradient_based import (
@@ -176,18 +177,19 @@ class MAML(GradientAlgorithm):
             return [{n: rate[step] for n, rate in learned.items()} for step in range(self.n_steps)]
         return [{n: task_rows(rate, n_way) if n in HEAD else rate for n, rate in learned.items()}]
 
-    def query_predictions(self, episode: Episode, batch: TaskBatch, context: Context) -> list[tuple[float, Tensor]]:
-        """Return the outputs for query rows after the last step, or after each with the multi-step loss."""
+    def query_loss(self, episode: Episode, batch: TaskBatch, context: Context) -> tuple[Tensor, Tensor]:
+        """Return the loss on the query rows after the last step, or a weighted sum over steps; and the outputs."""
         if not self.multi_step_loss:
-            return super().query_predictions(episode, batch, context)
+            return super().query_loss(episode, batch, context)
         adapted, shared = episode.start(self.is_adapted)
         loss, rates = episode.loss(batch.support_x, batch.support_y), self.rates(episode.learner, episode.n_way)
         steps = list(self.inner_loop(context).trajectory(loss, adapted, rates, shared)) or [adapted]
-        return [
-            (weight, self.query_prediction(episode, {**shared, **parameters}, batch))
-            for weight, parameters in zip(_step_weights(len(steps), context), steps, strict=True)
-            if weight
-        ]
+        total = []
+        for weight, parameters in zip(_step_weights(len(steps), context), steps, strict=True):
+            if weight:
+                predicted = self.query_prediction(episode, {**shared, **parameters}, batch)
+                total.append(weight * episode.sum_of_losses(predicted, batch.query_y))
+        return torch.stack(total).sum(), predicted
 
 
 class BOIL(MAML):

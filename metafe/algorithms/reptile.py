@@ -126,22 +126,18 @@ class Reptile(GradientAlgorithm):
 
     def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, Metrics]:
         """Return the mean loss after the inner steps, with the gradient that moves towards where they lead."""
-        n_rows = batch.support_x.shape[1] + batch.query_x.shape[1]
-        chosen = self._rows_of_steps(n_rows, context).to(batch.query_x.device)
-        scale = 1 / len(batch)
-        parts = self.over_tasks(learner, batch, lambda episode, task: self._move(episode, task, chosen, scale, context))
-        predicted = torch.cat([output.flatten(0, -2) for _, output in parts])
-        labels = torch.cat([batch.support_y, batch.query_y], dim=1).flatten(0, 1)
-        metrics: Metrics = {"accuracy": accuracy(predicted, labels)} if batch.n_way else {}
-        return torch.stack([loss for loss, _ in parts]).sum(), metrics
+        x, y = torch.cat([batch.support_x, batch.query_x], 1), torch.cat([batch.support_y, batch.query_y], 1)
+        rows = TaskBatch(x[:, :0], y[:, :0], x, y, batch.n_way)
+        chosen = self._rows_of_steps(x.shape[1], context).to(x.device)
+        loss, predicted = self.over_tasks(
+            learner, rows, lambda episode, task: self._move(episode, task, chosen, context)
+        )
+        return loss, {"accuracy": accuracy(predicted, y.flatten(0, 1))} if batch.n_way else {}
 
-    def _move(
-        self, episode: Episode, batch: TaskBatch, chosen: Tensor, scale: float, context: Context
-    ) -> tuple[Tensor, Tensor]:
-        """Return the loss over all tasks times ``scale``, with the gradient from where the steps lead, and the outputs."""
+    def _move(self, episode: Episode, batch: TaskBatch, chosen: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """Return the loss on all rows after the steps, with the gradient towards where they lead, and the outputs."""
         start, shared = episode.start(self.is_adapted)
-        axis = 0 if episode.n_tasks is None else 1
-        x, y = torch.cat([batch.support_x, batch.query_x], axis), torch.cat([batch.support_y, batch.query_y], axis)
+        x, y, axis = batch.query_x, batch.query_y, 0 if episode.n_tasks is None else 1
 
         def loss(adapted: Parameters, shared: Parameters, step: int) -> Tensor:
             rows = chosen[step]
@@ -151,8 +147,8 @@ class Reptile(GradientAlgorithm):
             rates = self.rates(episode.learner, episode.n_way)
             moved = self.inner_loop(context).adapt(loss, start, rates, shared)
             predicted = episode.predict({**shared, **moved}, x)
-            value = episode.sum_of_losses(predicted, y) * scale
-            gradients = [(tensor - moved[name]) * scale for name, tensor in start.items()]
+            gradients = [tensor - moved[name] for name, tensor in start.items()]
+            value = episode.sum_of_losses(predicted, y)
         return carry_gradient(value, list(start.values()), gradients), predicted
 
     def _rows_of_steps(self, n_rows: int, context: Context) -> Tensor:
