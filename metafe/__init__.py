@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from metafe.contracts import MetafeError, MetafeWarning, hookimpl
     from metafe.evaluation import FewShotScore, few_shot_score
     from metafe.extractor import MetaFeatureExtractor
-    from metafe.few_shot import FewShotClassifier
+    from metafe.few_shot import FewShotClassifier, FewShotRegressor
     from metafe.persistence import load
     from metafe.plugins import register
 
 _HOME = {
     "FewShotClassifier": "metafe.few_shot",
+    "FewShotRegressor": "metafe.few_shot",
     "FewShotScore": "metafe.evaluation",
     "MetaFeatureExtractor": "metafe.extractor",
     "MetafeError": "metafe.contracts",
@@ -27,6 +28,7 @@ _HOME = {
 
 __all__ = [
     "FewShotClassifier",
+    "FewShotRegressor",
     "FewShotScore",
     "MetaFeatureExtractor",
     "MetafeError",

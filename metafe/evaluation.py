@@ -8,12 +8,19 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import r2_score
 from sklearn.utils import _safe_indexing
 
-from metafe.contracts import AdaptedSettingWarning, InvalidInputError, InvalidParameterError, Seeds, TaskData
-from metafe.contracts.errors import suggest
-
-_HEADS = ("centroid",)
+from metafe.contracts import (
+    AdaptedSettingWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    ProblemKind,
+    Seeds,
+    TaskData,
+)
+from metafe.heads.choosing import CLASSIFIER_NAMES, check_head, make_classifier
+from metafe.heads.own import brings_head
 
 
 @dataclass(frozen=True)
@@ -80,11 +87,12 @@ def few_shot_score(
     n_query : int, default=15
         Query rows of each class, or of the episode for continuous targets.
     n_episodes : int, default=600
-    head : "centroid" or estimator, default="centroid"
-        ``"centroid"`` takes the nearest class mean, or ridge regression for continuous targets. Any scikit-learn
-        classifier or regressor is cloned and fitted in each episode.
+    head : {"centroid", "auto", "own", "tim", "pt-map"} or estimator, default="centroid"
+        ``"centroid"`` takes the nearest class mean, or ridge regression for continuous targets; the other names are those
+        of `FewShotClassifier` and `FewShotRegressor`. Any scikit-learn classifier or regressor is cloned and fitted in
+        each episode.
     adapt : bool, default=False
-        Whether ``transformer.adapt`` is called on the support rows of each episode.
+        Whether ``transformer.adapt`` is called on the support rows of each episode; ``"own"`` always does.
     random_state : int, RandomState or None, default=None
         The same integer gives the same episodes for every transformer.
 
@@ -97,7 +105,7 @@ def few_shot_score(
     InvalidInputError
         Too few classes or rows to draw episodes from.
     InvalidParameterError
-        An unknown head, or ``adapt`` with a transformer that cannot.
+        An unknown head, one that the transformer or the targets do not allow, or ``adapt`` with a transformer that cannot.
 
     Notes
     -----
@@ -115,12 +123,17 @@ def few_shot_score(
 
     _check_arguments(transformer, head, adapt)
     target = check_target(X, y)
+    head = _resolved(head, transformer, target.kind)
     _, group_codes = check_groups(X, groups)
     if target.y is None:
         raise InvalidInputError("few_shot_score needs y to judge by; got none. Pass the classes or targets.")
-    data = TaskData(np.arange(len(target.y)), target.y, group_codes, np.arange(len(target.y)))
+    # Targets in their own units, which adapt knows how to bring to those it has learned from.
+    labels = target.y if target.mean is None else target.y * target.scale + target.mean
+    data = TaskData(np.arange(len(labels)), labels, group_codes, np.arange(len(labels)))
     episodes = _draw(data, n_way, n_shot, n_query, n_episodes, _seed(random_state))
-    if adapt:
+    if isinstance(head, str) and head == "own":
+        scores = np.array([_own_score(transformer, X, episode) for episode in episodes])
+    elif adapt:
         scores = _adapted_scores(transformer, X, data, episodes, head)
     else:
         features = np.asarray(X if transformer is None else transformer.transform(X))
@@ -179,6 +192,14 @@ def _adapted_scores(transformer: Any, X: Any, data: TaskData, episodes: list[Any
     return np.array(scores)
 
 
+def _own_score(transformer: Any, X: Any, episode: Any) -> float:
+    adapted = transformer.adapt(_safe_indexing(X, episode.support), episode.support_y)
+    predicted = adapted.predict_adapted(_safe_indexing(X, episode.query))
+    if episode.classes is not None:
+        return float((predicted.argmax(axis=1) == episode.query_y).mean())
+    return float(r2_score(episode.query_y, predicted)) if np.isfinite(predicted).all() else -np.inf
+
+
 def _score_head(
     head: BaseEstimator, support: np.ndarray, support_y: np.ndarray, query: np.ndarray, query_y: np.ndarray
 ) -> float:
@@ -189,12 +210,30 @@ def _score_head(
 
 
 def _check_arguments(transformer: Any, head: Any, adapt: bool) -> None:
-    if isinstance(head, str) and head not in _HEADS:
-        raise InvalidParameterError(f"head must be a known name or an estimator; got {head!r}. {suggest(head, _HEADS)}")
+    check_head(head, CLASSIFIER_NAMES, "estimator")
     if adapt and not hasattr(transformer, "adapt"):
         raise InvalidParameterError(
             f"adapt=True needs a transformer with an adapt method; got {transformer!r}. Pass adapt=False."
         )
+
+
+def _resolved(head: Any, transformer: Any, kind: ProblemKind) -> Any:
+    """Return ``"centroid"``, ``"own"`` or an estimator."""
+    if not isinstance(head, str) or head == "centroid":
+        return head
+    own = brings_head(transformer, kind)
+    if head == "auto":
+        return "own" if own and kind == "regression" else "centroid"
+    if head == "own" and not own:
+        raise InvalidParameterError(
+            f"head='own' needs a transformer that has learned to adapt a head for {kind}; got {transformer!r}. "
+            "Choose another head."
+        )
+    if head != "own" and kind == "regression":
+        raise InvalidParameterError(
+            f"head={head!r} needs classes; got continuous targets. Use 'centroid', 'own' or 'auto'."
+        )
+    return head if head == "own" else make_classifier(head)
 
 
 def _seed(random_state: Any) -> int:

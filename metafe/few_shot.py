@@ -1,78 +1,93 @@
-"""Classifying a new problem from a handful of labels."""
+"""Classifying, or predicting targets of, a new problem from a handful of labelled rows."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from scipy.special import softmax
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from metafe.contracts import InvalidInputError, InvalidParameterError
-from metafe.contracts.errors import suggest
+from metafe.contracts import InvalidInputError, InvalidParameterError, ProblemKind
+from metafe.heads.choosing import CLASSIFIER_NAMES, REGRESSOR_NAMES, check_head, make_classifier, make_regressor
+from metafe.heads.own import OwnClassifier, OwnRegressor, brings_head
 
-HEADS = ("auto", "centroid")
 
+class FewShotEstimator(BaseEstimator):
+    """What `FewShotClassifier` and `FewShotRegressor` share."""
 
-class NearestMeanClassifier(ClassifierMixin, BaseEstimator):
-    """The class whose mean is nearest; unlike scikit-learn's ``NearestCentroid`` it also works with one row a class.
+    _kind: ClassVar[ProblemKind]
+    extractor: Any
+    head: Any
 
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Sorted labels.
-    centroids_ : ndarray of shape (n_classes, n_features)
-        Mean row of each class.
-
-    Notes
-    -----
-    Probabilities are the softmax of negative squared distances, as in Snell, Swersky and Zemel, "Prototypical
-    Networks for Few-shot Learning", 2017.
-
-    Examples
-    --------
-    >>> NearestMeanClassifier().fit([[0.0], [4.0]], ["a", "b"]).predict([[1.0], [3.0]])
-    array(['a', 'b'], dtype='<U1')
-    """
-
-    def fit(self, X: Any, y: Any) -> NearestMeanClassifier:
-        """Compute the means.
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class, or the targets, of each row.
 
         Parameters
         ----------
-        X : array-like of shape (n_rows, n_features)
-        y : array-like of shape (n_rows,)
+        X : array-like of shape (n_rows, ...)
+            All rows to be judged, where the head decides about them together.
 
         Returns
         -------
-        NearestMeanClassifier
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
         """
-        X, y = validate_data(self, X, y, dtype=[np.float64, np.float32])
-        check_classification_targets(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.centroids_ = np.stack([X[codes == k].mean(axis=0) for k in range(len(self.classes_))])
-        return self
+        seen = self._seen_by_head(X)
+        return self.head_.predict(seen)
 
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the label of the nearest mean, ``(n_rows,)``."""
-        return self.classes_[self._squared_distances(X).argmin(axis=1)]
+    def _require_y(self, y: Any) -> None:
+        if y is None:
+            name = type(self).__name__
+            raise InvalidInputError(f"{name} requires y to be passed, but the target y is None. Pass the labels.")
 
-    def predict_proba(self, X: Any) -> np.ndarray:
-        """Return the probability of each class, ``(n_rows, n_classes)``."""
-        return softmax(-self._squared_distances(X), axis=1)
+    def _takes_own_head(self) -> bool:
+        """Tell whether the head is the one that the extractor's algorithm adapts.
 
-    def _squared_distances(self, X: Any) -> np.ndarray:
+        Raises
+        ------
+        InvalidParameterError
+            It was asked for, and there is none.
+        """
+        if not isinstance(self.head, str) or self.head not in ("auto", "own"):
+            return False
+        inner = _fitted(self.extractor)
+        if brings_head(inner, self._kind):
+            return self.head == "own" or self._kind == "regression"
+        if self.head == "auto":
+            return False
+        algorithm = getattr(getattr(inner, "model_", None), "algorithm", None)
+        received = type(inner).__name__ if algorithm is None else f"one with {algorithm.name!r}"
+        raise InvalidParameterError(
+            f"head='own' needs an extractor whose algorithm has learned to adapt a head for {self._kind}; got {received}. "
+            "Choose another head, or train with another algorithm."
+        )
+
+    def _adapted(self, X: Any, y: np.ndarray) -> Any:
+        """Return the extractor adapted to a support set, or as it is where it has not learned to adapt to such a one."""
+        inner = _fitted(self.extractor)
+        learned = inner.model_.learner.problem.kind if hasattr(inner, "model_") else self._kind
+        return inner.adapt(X, y) if hasattr(inner, "adapt") and learned in (self._kind, "unlabelled") else inner
+
+    def _keep(self, X: Any, extractor: Any, head: Any) -> None:
+        """Set the fitted attributes."""
+        self.extractor_ = extractor
+        self.head_ = head
+        if extractor is not None:
+            self.n_features_in_ = getattr(extractor, "n_features_in_", np.shape(X)[1:])
+
+    def _seen_by_head(self, X: Any) -> Any:
+        """Return the rows themselves for a head of the extractor's own, features for any other."""
         check_is_fitted(self)
-        rows = validate_data(self, X, reset=False, dtype=[np.float64, np.float32])
-        return euclidean_distances(rows, self.centroids_, squared=True)
+        if self.extractor_ is None:
+            return validate_data(self, X, reset=False, dtype="numeric")
+        return X if isinstance(self.head_, OwnClassifier | OwnRegressor) else _features(self.extractor_, X)
 
 
-class FewShotClassifier(ClassifierMixin, BaseEstimator):
+class FewShotClassifier(ClassifierMixin, FewShotEstimator):
     """Adapt a fitted extractor to a few labelled rows of a new problem, then classify.
 
     Parameters
@@ -80,9 +95,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     extractor : transformer or None, default=None
         ``None`` classifies the rows themselves. A fitted extractor is passed as
         ``sklearn.frozen.FrozenEstimator(extractor)``, since `sklearn.base.clone` unfits anything else.
-    head : {"auto", "centroid"} or classifier, default="auto"
-        What tells the classes apart on the features. ``"auto"`` is the nearest class mean; any scikit-learn
-        classifier is cloned and fitted.
+    head : {"auto", "centroid", "own", "tim", "pt-map"} or classifier, default="auto"
+        What tells the classes apart on the features. ``"auto"`` and ``"centroid"`` take the nearest class mean; ``"own"``
+        the head that the extractor's algorithm adapts; any scikit-learn classifier is cloned and fitted. ``"tim"`` and
+        ``"pt-map"`` (`metafe.heads.TIM`, `metafe.heads.PTMAP`) decide about all rows of one `predict` together, which
+        helps most with one label a class, but expects about equally many rows of each class.
 
     Attributes
     ----------
@@ -100,6 +117,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     >>> FewShotClassifier().fit([[0.0, 0.0], [4.0, 4.0]], ["a", "b"]).predict([[1.0, 0.0]])
     array(['a'], dtype='<U1')
     """
+
+    _kind = "classification"
 
     def __init__(self, extractor: Any = None, head: Any = "auto") -> None:
         self.extractor = extractor
@@ -122,41 +141,26 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Raises
         ------
         InvalidParameterError
-            An extractor that is not fitted, or an unknown head.
+            An extractor that is not fitted, an unknown head, or ``"own"`` where the extractor has none.
         InvalidInputError
             No labels.
         """
-        head = _make_head(self.head)
-        if y is None:
-            raise InvalidInputError(
-                "FewShotClassifier requires y to be passed, but the target y is None. Pass the labels."
-            )
+        check_head(self.head, CLASSIFIER_NAMES, "classifier")
+        self._require_y(y)
+        takes_own_head = self._takes_own_head()
         if self.extractor is None:
             X, y = validate_data(self, X, y, dtype="numeric")
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
-        extractor = _adapted(self.extractor, X, labels)
-        features = X if extractor is None else np.asarray(extractor.transform(X))
-        self.head_ = head.fit(features, labels)
-        self.extractor_ = extractor
+        extractor = self._adapted(X, labels)
+        head = (
+            OwnClassifier(extractor)
+            if takes_own_head
+            else make_classifier(self.head).fit(_features(extractor, X), labels)
+        )
+        self._keep(X, extractor, head)
         self.classes_ = self.head_.classes_
-        if extractor is not None:
-            self.n_features_in_ = getattr(extractor, "n_features_in_", np.shape(X)[1:])
         return self
-
-    def predict(self, X: Any) -> np.ndarray:
-        """Return the class of each row.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_rows, ...)
-
-        Returns
-        -------
-        ndarray of shape (n_rows,)
-        """
-        features = self._features(X)
-        return self.head_.predict(features)
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
@@ -164,6 +168,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_rows, ...)
+            All rows to be judged, where the head decides about them together.
 
         Returns
         -------
@@ -175,30 +180,107 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         AttributeError
             The head gives no probabilities.
         """
-        features = self._features(X)
-        return self.head_.predict_proba(features)
-
-    def _features(self, X: Any) -> Any:
-        check_is_fitted(self)
-        if self.extractor_ is None:
-            return validate_data(self, X, reset=False, dtype="numeric")
-        return np.asarray(self.extractor_.transform(X))
+        seen = self._seen_by_head(X)
+        return self.head_.predict_proba(seen)
 
 
-def _make_head(head: Any) -> Any:
-    if isinstance(head, str):
-        if head not in HEADS:
-            raise InvalidParameterError(
-                f"head must be a known name or a classifier; got {head!r}. {suggest(head, HEADS)}"
-            )
-        return NearestMeanClassifier()
-    if not hasattr(head, "fit") or not hasattr(head, "predict"):
-        raise InvalidParameterError(f"head must be a known name or a classifier; got {head!r}. {suggest('', HEADS)}")
-    return clone(head)
+class FewShotRegressor(RegressorMixin, FewShotEstimator):
+    """Adapt a fitted extractor to a few rows with targets of a new problem, then predict targets.
+
+    Parameters
+    ----------
+    extractor : transformer or None, default=None
+        ``None`` regresses on the rows themselves. A fitted extractor is passed as
+        ``sklearn.frozen.FrozenEstimator(extractor)``, since `sklearn.base.clone` unfits anything else.
+    head : {"auto", "own", "ridge"} or regressor, default="auto"
+        What predicts targets from the features. ``"own"`` is the predictor that the extractor's algorithm adapts;
+        ``"ridge"`` is ridge regression, its strength chosen by leaving out one row at a time; ``"auto"`` takes the first
+        where there is one; any scikit-learn regressor is cloned and fitted.
+
+    Attributes
+    ----------
+    extractor_ : transformer or None
+        The extractor, adapted to the rows where it has learned from continuous targets.
+    head_ : regressor
+        The fitted head.
+    n_features_in_ : int
+        Size of the second dimension of ``X``.
+
+    Examples
+    --------
+    >>> regressor = FewShotRegressor().fit([[0.0], [1.0], [2.0], [3.0]], [0.0, 2.0, 4.0, 6.0])
+    >>> regressor.predict([[1.5], [4.0]]).round(1)
+    array([3., 8.])
+    """
+
+    _kind = "regression"
+
+    def __init__(self, extractor: Any = None, head: Any = "auto") -> None:
+        self.extractor = extractor
+        self.head = head
+
+    def fit(self, X: Any, y: Any) -> FewShotRegressor:
+        """Adapt to rows with targets.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Support rows, as the extractor takes them.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Their targets.
+
+        Returns
+        -------
+        FewShotRegressor
+
+        Raises
+        ------
+        InvalidParameterError
+            An extractor that is not fitted, an unknown head, or ``"own"`` where the extractor has none.
+        InvalidInputError
+            No targets, or another number of them than the extractor has learned from.
+        """
+        check_head(self.head, REGRESSOR_NAMES, "regressor")
+        self._require_y(y)
+        takes_own_head = self._takes_own_head()
+        if self.extractor is None:
+            X, y = validate_data(self, X, y, dtype="numeric", multi_output=True, y_numeric=True)
+        targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+        check_consistent_length(X, targets)
+        extractor = self._adapted(X, targets)
+        head = (
+            OwnRegressor(extractor)
+            if takes_own_head
+            else make_regressor(self.head).fit(_features(extractor, X), targets)
+        )
+        self._keep(X, extractor, head)
+        self._one_dimensional = targets.ndim == 1
+        return self
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the targets of each row.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+            As ``y`` was.
+        """
+        predicted = super().predict(X)
+        return predicted.reshape(-1) if self._one_dimensional else predicted
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn that there may be several targets."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags
 
 
-def _adapted(extractor: Any, X: Any, y: np.ndarray) -> Any:
-    """Return the extractor adapted to a support set, or as it is where it cannot adapt."""
+def _fitted(extractor: Any) -> Any:
+    """Return the extractor without its `FrozenEstimator`; raise unless it is fitted."""
     if extractor is None:
         return None
     inner = extractor.estimator if isinstance(extractor, FrozenEstimator) else extractor
@@ -209,4 +291,8 @@ def _adapted(extractor: Any, X: Any, y: np.ndarray) -> Any:
             f"extractor must be fitted, and passed as sklearn.frozen.FrozenEstimator(extractor) so that it stays so; "
             f"got an unfitted {type(inner).__name__}. Fit it on the old problems first."
         ) from error
-    return inner.adapt(X, y) if hasattr(inner, "adapt") else inner
+    return inner
+
+
+def _features(extractor: Any, X: Any) -> Any:
+    return X if extractor is None else np.asarray(extractor.transform(X))

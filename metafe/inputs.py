@@ -111,7 +111,8 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
         Checked rows.
     y : array-like of shape (n,) or (n, n_targets), or None
     known_scale : tuple of ndarray of shape (n_targets,) or None, default=None
-        Mean and scale to standardise continuous targets by; their own if None.
+        Of the targets that were learned from: ``y`` is standardised by them and continuous, whole numbers or not. By
+        their own if None.
 
     Returns
     -------
@@ -129,17 +130,13 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
         y = _check_y(y, multi_output=True)
         kind = type_of_target(y, input_name="y")
     _check_length("y", y, X)
+    if known_scale is not None or kind in ("continuous", "continuous-multioutput"):
+        with _saying_the_fix():
+            targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y").reshape(len(y), -1)
+        return _standardised(targets, known_scale)
     if kind in ("binary", "multiclass"):
         classes, codes = _distinct("y", column_or_1d(y))
         return Target("classification", codes, classes)
-    if kind in ("continuous", "continuous-multioutput"):
-        targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y").reshape(len(y), -1)
-        mean, scale = _scale_of(targets) if known_scale is None else known_scale
-        if targets.shape[1:] != mean.shape:
-            raise InvalidInputError(
-                f"y must have {len(mean)} targets, as in fit; got {targets.shape[1]}. Pass the same targets as in fit."
-            )
-        return Target("regression", ((targets - mean) / scale).astype(np.float32), mean=mean, scale=scale)
     if kind == "unknown":
         raise InvalidInputError(
             f"Unknown label type: y must hold whole numbers, strings or continuous targets; got objects of type "
@@ -181,9 +178,16 @@ def check_groups(X: Any, groups: Any) -> tuple[np.ndarray | None, np.ndarray | N
     return _distinct("groups", groups.ravel())
 
 
-def _scale_of(targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scaler = StandardScaler().fit(targets)
-    return scaler.mean_, scaler.scale_
+def _standardised(targets: np.ndarray, known_scale: tuple[np.ndarray, np.ndarray] | None) -> Target:
+    if known_scale is None:
+        scaler = StandardScaler().fit(targets)
+        known_scale = scaler.mean_, scaler.scale_
+    mean, scale = known_scale
+    if targets.shape[1:] != mean.shape:
+        raise InvalidInputError(
+            f"y must have {len(mean)} targets, as in fit; got {targets.shape[1]}. Pass the same targets as in fit."
+        )
+    return Target("regression", ((targets - mean) / scale).astype(np.float32), mean=mean, scale=scale)
 
 
 def _check_length(name: str, values: np.ndarray, X: Any) -> None:
