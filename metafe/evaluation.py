@@ -210,7 +210,7 @@ def _score_head(
 
 
 def _check_arguments(transformer: Any, head: Any, adapt: bool) -> None:
-    check_head(head, CLASSIFIER_NAMES, "estimator")
+    check_head(head, CLASSIFIER_NAMES, "an estimator")
     if adapt and not hasattr(transformer, "adapt"):
         raise InvalidParameterError(
             f"adapt=True needs a transformer with an adapt method; got {transformer!r}. Pass adapt=False."

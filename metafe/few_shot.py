@@ -145,7 +145,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         InvalidInputError
             No labels.
         """
-        check_head(self.head, CLASSIFIER_NAMES, "classifier")
+        check_head(self.head, CLASSIFIER_NAMES, "a classifier")
         self._require_y(y)
         takes_own_head = self._takes_own_head()
         if self.extractor is None:
@@ -240,7 +240,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
         InvalidInputError
             No targets, or another number of them than the extractor has learned from.
         """
-        check_head(self.head, REGRESSOR_NAMES, "regressor")
+        check_head(self.head, REGRESSOR_NAMES, "a regressor")
         self._require_y(y)
         takes_own_head = self._takes_own_head()
         if self.extractor is None:
@@ -254,7 +254,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             else make_regressor(self.head).fit(_features(extractor, X), targets)
         )
         self._keep(X, extractor, head)
-        self._one_dimensional = targets.ndim == 1
+        self._target_shape = targets.shape[1:]
         return self
 
     def predict(self, X: Any) -> np.ndarray:
@@ -270,7 +270,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             As ``y`` was.
         """
         predicted = super().predict(X)
-        return predicted.reshape(-1) if self._one_dimensional else predicted
+        return predicted.reshape(len(predicted), *self._target_shape)
 
     def __sklearn_tags__(self) -> Any:
         """Tell scikit-learn that there may be several targets."""

@@ -18,7 +18,7 @@ _CLASSIFIERS = {"auto": NearestMeanClassifier, "centroid": NearestMeanClassifier
 CLASSIFIER_NAMES = (*_CLASSIFIERS, "own")
 REGRESSOR_NAMES = ("auto", "own", "ridge")
 # Features have any scale, and a few rows are too few to standardise by, so the strength is chosen over a wide range.
-_STRENGTHS = np.logspace(-3, 4, 15)
+_STRENGTHS = np.logspace(-5, 5, 21)
 
 
 def check_head(head: Any, names: tuple[str, ...], kind: str) -> None:
@@ -30,7 +30,7 @@ def check_head(head: Any, names: tuple[str, ...], kind: str) -> None:
         What the user passed.
     names : tuple of str
         Known names.
-    kind : {"classifier", "regressor"}
+    kind : {"a classifier", "a regressor", "an estimator"}
 
     Raises
     ------
@@ -40,7 +40,7 @@ def check_head(head: Any, names: tuple[str, ...], kind: str) -> None:
     known = head in names if isinstance(head, str) else hasattr(head, "fit") and hasattr(head, "predict")
     if not known or isinstance(head, type):
         hint = suggest(head if isinstance(head, str) else "", names)
-        raise InvalidParameterError(f"head must be a known name or a {kind}; got {head!r}. {hint}")
+        raise InvalidParameterError(f"head must be a known name or {kind}; got {head!r}. {hint}")
 
 
 def make_classifier(head: Any) -> Any:
