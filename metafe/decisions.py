@@ -14,9 +14,14 @@ from metafe.contracts import (
     InvalidParameterError,
     MetaAlgorithm,
     ProblemKind,
+    TaskData,
     TaskSource,
 )
 from metafe.plugins import resolve
+
+# With fewer, a learned network has not been seen to beat the standardised rows without labels.
+FEWEST_UNLABELLED_ROWS = 200
+FEWEST_UNLABELLED_COLUMNS = 8
 
 
 @dataclass
@@ -36,12 +41,11 @@ class Decisions:
         if spec != "auto":
             return resolve("backbone", spec)
         if kind == "unlabelled":
-            self.said["backbone"] = "identity, since there is no y to learn from"
+            self.said["backbone"] = "identity, since there is no y to learn from and no task to be made without"
             return resolve("backbone", "identity")
-        conv4: Backbone = resolve("backbone", "conv4")
-        if np.ndim(X) in (3, 4) and conv4.accepts(X) is None:
+        if _are_images(X):
             self.said["backbone"] = "conv4, since rows are images"
-            return conv4
+            return resolve("backbone", "conv4")
         self.said["backbone"] = "mlp, since rows are no images of 8×8 or more"
         return resolve("backbone", "mlp")
 
@@ -54,21 +58,25 @@ class Decisions:
         self.said["backbone"] = f"{identity!r}, since {reason}"
         self.said.pop("augment", None)
 
-    def tasks(self, spec: str | TaskSource, kind: ProblemKind, has_groups: bool) -> TaskSource | None:
-        """Return the task source; None where there is nothing to make tasks of."""
+    def tasks(self, spec: str | TaskSource, data: TaskData) -> TaskSource | None:
+        """Return the task source; None where there is nothing to make tasks of.
+
+        Without ``y``, ``"auto"`` takes ``augment`` for images, ``columns`` for flat rows of at least 8 columns, and none
+        for other rows or fewer than 200 of them.
+        """
         if spec != "auto":
             return resolve("task source", spec)
-        if kind == "unlabelled":
-            self.said["tasks"] = "none, since there is no y"
-            return None
-        if has_groups:
+        name: str | None
+        if data.kind == "unlabelled":
+            name, reason = _tasks_without_labels(data)
+        elif data.groups is not None:
             name, reason = "groups", "since groups were given"
-        elif kind == "classification":
+        elif data.kind == "classification":
             name, reason = "classes", "since y has classes"
         else:
             name, reason = "rows", "since y is continuous and there are no groups"
-        self.said["tasks"] = f"{name}, {reason}"
-        return resolve("task source", name)
+        self.said["tasks"] = f"{name or 'none'}, {reason}"
+        return resolve("task source", name) if name else None
 
     def algorithm(self, spec: str | MetaAlgorithm, kind: ProblemKind) -> MetaAlgorithm:
         """Return the meta-algorithm that fits the target."""
@@ -92,6 +100,20 @@ class Decisions:
             if reason := augmentation.accepts(input_shape):
                 raise InvalidParameterError(f"{reason} Leave it out of augment.")
         return chosen
+
+
+def _tasks_without_labels(data: TaskData) -> tuple[str | None, str]:
+    if not isinstance(data.x, np.ndarray) or len(data) < FEWEST_UNLABELLED_ROWS:
+        return None, f"since there is no y, and not {FEWEST_UNLABELLED_ROWS} rows of numbers to make tasks of"
+    if _are_images(data.x):
+        return "augment", "since there is no y, and rows are images"
+    if data.x.ndim == 2 and data.x.shape[1] >= FEWEST_UNLABELLED_COLUMNS:
+        return "columns", "since there is no y, and rows have columns to make tasks of"
+    return None, f"since there is no y, and rows are no images and have no {FEWEST_UNLABELLED_COLUMNS} columns"
+
+
+def _are_images(X: Any) -> bool:
+    return np.ndim(X) in (3, 4) and resolve("backbone", "conv4").accepts(X) is None
 
 
 def _augmentations_for(input_shape: tuple[int, ...], kind: ProblemKind) -> list[str]:

@@ -30,6 +30,7 @@ from metafe.contracts import (
     TaskData,
     TaskSource,
 )
+from metafe.tasks.pseudo_classes import UnlabelledSource
 from metafe.training.augmenting import Augmenter
 from metafe.training.checkpoint import Checkpoint
 from metafe.training.feature_model import FeatureModel, encode_in_chunks
@@ -59,6 +60,7 @@ class Recipe:
         Share kept out for meta-validation; 0 for none.
     device : torch.device
     dtype : torch.dtype
+    compile : bool or "auto"
     seeds : Seeds
     verbose : int
     checkpoint : Checkpoint or None
@@ -73,6 +75,7 @@ class Recipe:
     validation_fraction: float
     device: torch.device
     dtype: torch.dtype
+    compile: bool | Literal["auto"]
     seeds: Seeds
     verbose: int = 0
     checkpoint: Checkpoint | None = None
@@ -154,7 +157,7 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     encoded = train.with_x(x)
     input_shape = tuple(int(n) for n in x.shape[1:])
     problem = _problem(recipe, encoded, input_shape)
-    augmenter = Augmenter(recipe.augment(input_shape, problem.kind), input_shape, problem.n_classes)
+    augmenter = Augmenter(_augmentations(recipe, problem), input_shape, problem.n_classes)
     normaliser = fit_normaliser(encoded, backbone.standardise)
     learner = _build_learner(
         recipe, backbone, encoded, normaliser, dataclasses.replace(problem, n_classes=augmenter.n_classes_with_views)
@@ -193,10 +196,23 @@ def _fit_encoder(recipe: Recipe, train: TaskData) -> Backbone:
 
 
 def _problem(recipe: Recipe, train: TaskData, input_shape: tuple[int, ...]) -> Problem:
+    if recipe.source and not recipe.source.selects_rows and (reason := recipe.source.accepts(train)):
+        # Before, it was asked about rows that were not yet encoded.
+        raise InvalidInputError(reason)
     problem = recipe.source.problem(train, input_shape) if recipe.source else Problem("unlabelled", input_shape)
     if reason := recipe.algorithm.accepts(problem):
         raise InvalidParameterError(reason)
     return problem
+
+
+def _augmentations(recipe: Recipe, problem: Problem) -> list[Augmentation]:
+    augmentations = recipe.augment(problem.input_shape, problem.kind)
+    if recipe.source is not None and recipe.source.needs_augmentation and not augmentations:
+        raise InvalidParameterError(
+            f"{recipe.source.name} needs augmentations, which alone make the copies of a row differ; got none for rows of "
+            f"shape {problem.input_shape}. Pass some with augment=, such as augment='noise'."
+        )
+    return augmentations
 
 
 def _build_learner(
@@ -275,6 +291,7 @@ def _train(
         seeds=recipe.seeds.child("training"),
         device=recipe.device,
         dtype=recipe.dtype,
+        compile=recipe.compile,
         checkpoint=recipe.checkpoint,
         verbose=recipe.verbose,
         on_validation=recipe.on_validation,
@@ -303,18 +320,24 @@ def fit_identity(
     Fitted or None
         None for rows that are not numbers, and for tasks that depend on the values in them.
     """
-    if not isinstance(data.x, np.ndarray) or (recipe.source is not None and not recipe.source.selects_rows):
+    source, valid = recipe.source, learned.valid
+    if learned.validator is not None:
+        source, valid = learned.validator.source, learned.validator.data
+    elif isinstance(source, UnlabelledSource):
+        source = None
+    if not isinstance(data.x, np.ndarray) or (source is not None and not source.selects_rows):
         return None
     plain = dataclasses.replace(
         recipe,
         backbone=Identity(scaling),
         algorithm=Untrained(),
+        source=source,
         augment=lambda shape, kind: [],
         checkpoint=None,
         on_validation=None,
         verbose=0,
     )
-    return fit_model(plain, data, data, learned.valid)
+    return fit_model(plain, data, data, valid)
 
 
 def better_scaling(recipe: Recipe, data: TaskData) -> Literal["feature", "all"]:

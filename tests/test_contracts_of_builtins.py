@@ -23,9 +23,10 @@ from metafe.algorithms import (
 from metafe.augmentations import Affine, FeatureDropout, Noise, Rotate90
 from metafe.backbones import MLP, Conv4, Identity, SklearnTransformer
 from metafe.plugins import registry
-from metafe.tasks import ClassTasks, GroupTasks, RowTasks
+from metafe.tasks import AugmentTasks, ClassTasks, ClusterTasks, ColumnTasks, GroupTasks, RowTasks, Sinusoid
 from metafe.testing import AugmentationContract, BackboneContract, MetaAlgorithmContract, TaskSourceContract
 from metafe.testing.common import example_rows
+from metafe.testing.task_source import example_data
 
 BACKBONES = [
     Identity(),
@@ -71,7 +72,14 @@ TASK_SOURCES = [
     GroupTasks(n_way=2, n_shot=(1, 3), n_query=2),
     RowTasks(),
     RowTasks(n_shot=3, n_query=(2, 4)),
+    ColumnTasks(),
+    ColumnTasks(n_way=(2, 5), n_shot=(1, 3), n_query=(1, 4), ratio=(0.1, 0.9), n_rows=64),
+    ClusterTasks(n_partitions=2),
+    ClusterTasks(n_way=(2, 4), n_clusters=6, n_partitions=2, n_components=2),
+    AugmentTasks(),
+    AugmentTasks(n_way=(2, 6), n_shot=2),
 ]
+GENERATED = [Sinusoid(), Sinusoid(n_shot=3, n_query=4)]
 AUGMENTATIONS = [Affine(), Affine(0.0, 0.0, 0.0, 0.0), FeatureDropout(), Noise(), Rotate90()]
 
 
@@ -117,6 +125,26 @@ class TestTaskSources(TaskSourceContract):
         return request.param
 
 
+class TestTasksOfImages(TaskSourceContract):
+    @pytest.fixture(params=[ClusterTasks(n_partitions=2), AugmentTasks()], ids=in_one_line)
+    def plugin(self, request):
+        return request.param
+
+    @pytest.fixture
+    def datasets(self):
+        return example_data((1, 8, 8))
+
+
+class TestGeneratedTasks(TaskSourceContract):
+    @pytest.fixture(params=GENERATED, ids=in_one_line)
+    def plugin(self, request):
+        return request.param
+
+    @pytest.fixture
+    def datasets(self):
+        return example_data((1,))
+
+
 class TestClassTasksWithinGroups(TaskSourceContract):
     @pytest.fixture(params=[0.5, 1.0])
     def plugin(self, request):
@@ -130,6 +158,6 @@ class TestAugmentations(AugmentationContract):
 
 
 def test_every_built_in_plugin_is_tested_here():
-    tested = {type(p) for p in [*BACKBONES, *ALGORITHMS, *TASK_SOURCES, *AUGMENTATIONS]}
+    tested = {type(p) for p in [*BACKBONES, *ALGORITHMS, *TASK_SOURCES, *GENERATED, *AUGMENTATIONS]}
     built_in = {registry().get(info.kind, info.name) for info in registry().listing() if info.distribution == "metafe"}
     assert built_in == tested

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
@@ -95,13 +96,6 @@ class TaskData:
         return np.array([len(rows) for rows in self.rows_by_class])
 
     @cached_property
-    def classes_by_group(self) -> list[np.ndarray]:
-        """Positions in `classes` of the classes that each group has."""
-        labels = np.searchsorted(self.classes, self._labels)
-        order = np.argsort(self._group_codes, kind="stable")
-        return [np.unique(labels[part]) for part in _split_by(order, self._group_codes[order])]
-
-    @cached_property
     def pair_codes(self) -> np.ndarray:
         """Code of each row's pair of group and class, from 0, sorted by group and then by class."""
         pairs = np.stack([self._group_codes, self._labels], axis=1)
@@ -149,6 +143,23 @@ class TaskData:
         native = taken.astype(taken.dtype.newbyteorder("="), copy=False)
         # Flattened first, since an axis of length 1 may keep any stride, by which torch chooses other kernels.
         return native.reshape(-1).reshape(*rows.shape, *native.shape[1:])
+
+    def remember(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return what ``compute`` returned when it was first asked for under ``key``; it lives as long as this object.
+
+        For what a task source, which is configuration alone, computes once per data: clusters, scales of columns.
+
+        Parameters
+        ----------
+        key : hashable
+            Everything beside the data that the result depends on, the name of the plugin included.
+        compute : callable
+            Without arguments.
+        """
+        remembered = self.__dict__.setdefault("_remembered", {})
+        if key not in remembered:
+            remembered[key] = compute()
+        return remembered[key]
 
     def restrict(self, rows: np.ndarray) -> TaskData:
         """Return the same data with other rows in use."""

@@ -22,6 +22,8 @@ class TaskSource(Plugin):
     selects_rows : bool
         True when a task is a selection of rows decided by labels, groups and row numbers alone, never by the values
         in ``x``. Validation then computes the features of each row once for all tasks.
+    needs_augmentation : bool
+        True when support and query of a class are copies of one row, which only augmentations make differ.
 
     Examples
     --------
@@ -41,6 +43,7 @@ class TaskSource(Plugin):
 
     kind = "task source"
     selects_rows: ClassVar[bool] = False
+    needs_augmentation: ClassVar[bool] = False
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn from ``data``: one sentence, or None when tasks can be drawn."""
@@ -160,3 +163,25 @@ class TaskSource(Plugin):
     def draw_validation(self, data: TaskData, n: int, seeds: Seeds) -> list[TaskBatch]:
         """Draw ``n`` tasks to judge on; the same ones for the same arguments."""
         return self.draw(data, n, 0, seeds.child("validation"))
+
+    def validation_source(self, data: TaskData, seeds: Seeds) -> tuple[TaskSource, TaskData]:
+        """Return what draws the tasks to judge on, and from which data.
+
+        A source that makes labels from the values in ``x`` decides them here, once, and returns data with these labels
+        and a source that selects rows of it. Learned features and the standardised input are then judged on the same
+        tasks.
+
+        Parameters
+        ----------
+        data : TaskData
+            Encoded held-out rows.
+        seeds : Seeds
+            Random streams; the result depends on the arguments alone.
+
+        Returns
+        -------
+        source : TaskSource
+        data : TaskData
+            With the same ``x``. The default is this source and ``data`` as it is.
+        """
+        return self, data

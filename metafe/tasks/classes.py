@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metafe.contracts import Int, Problem, Seeds, TaskData
+from metafe.contracts import Int, InvalidParameterError, Problem, Seeds, TaskData
 from metafe.contracts.spaces import SearchSpace
 from metafe.contracts.task_batch import SMALLEST_CLASS
 from metafe.tasks.episodes import (
@@ -35,7 +35,8 @@ class ClassTasks(EpisodeSource):
     n_query : int or (int, int), default=10
         Query rows of each class. Classes with fewer rows give what they have; a class needs at least two rows.
     within_groups : float, default=0.0
-        Share of the tasks whose classes all come from one group, for example from one alphabet; needs ``groups``.
+        Share of the tasks, from 0 to 1, that stay inside one group, such as an alphabet, a species or a store: their
+        classes and the rows of these come from it, as many classes as it has; needs ``groups``.
 
     Notes
     -----
@@ -66,8 +67,10 @@ class ClassTasks(EpisodeSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: no classes, too few of them, or too small ones."""
+        if not 0 <= self.within_groups <= 1:
+            raise InvalidParameterError(f"classes within_groups must be from 0 to 1; got {self.within_groups!r}.")
         if data.kind != "classification":
-            return f"classes needs y with classes; got {data.kind} data. Use tasks='groups' or 'rows'."
+            return f"classes needs y with classes; got {data.kind} data. Use tasks='groups', or 'rows' for continuous y, or 'clusters' without y."
         usable = len(_usable(data))
         if usable < 2:
             return (
@@ -95,6 +98,11 @@ class ClassTasks(EpisodeSource):
             said.append(
                 f"classes n_shot={self.n_shot} and n_query={self.n_query} want {wanted} rows of a class; {small - too_small} of "
                 f"{len(sizes)} have fewer (the smallest {sizes[sizes >= SMALLEST_CLASS].min()}), so their tasks are smaller."
+            )
+        if self.within_groups and not data.group_problems:
+            said.append(
+                f"classes within_groups={self.within_groups} needs a group that has 2 classes with at least "
+                f"{SMALLEST_CLASS} rows; there is none, so tasks mix groups."
             )
         return said
 
@@ -131,8 +139,11 @@ class ClassTasks(EpisodeSource):
 
     def episode(self, data: TaskData, shape: EpisodeShape, rng: np.random.Generator) -> Episode:
         """Draw classes, then rows of each."""
-        within = self.within_groups > 0 and rng.random() < self.within_groups
-        candidates = _usable_in_a_group(data, rng) if within else _usable(data)
+        if self.within_groups and rng.random() < self.within_groups and data.group_problems:
+            positions, rows_by_class = _classes_of_a_group(data, rng)
+            chosen = choose(len(positions), min(shape.n_way, len(positions)), rng)
+            return class_episode([rows_by_class[c] for c in chosen], positions[chosen], shape, rng)
+        candidates = _usable(data)
         positions = candidates[choose(len(candidates), min(shape.n_way, len(candidates)), rng)]
         return class_episode([data.rows_by_class[p] for p in positions], positions, shape, rng)
 
@@ -148,11 +159,8 @@ def _usable(data: TaskData) -> np.ndarray:
     return np.flatnonzero(data.class_sizes >= SMALLEST_CLASS)
 
 
-def _usable_in_a_group(data: TaskData, rng: np.random.Generator) -> np.ndarray:
-    """Return the positions of the usable classes of one random group, or all where no group has two of them."""
-    for group in rng.permutation(len(data.classes_by_group)):
-        inside = data.classes_by_group[group]
-        usable = inside[data.class_sizes[inside] >= SMALLEST_CLASS]
-        if len(usable) >= 2:
-            return usable
-    return _usable(data)
+def _classes_of_a_group(data: TaskData, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the positions of the usable classes of one random group, and their rows in it."""
+    _, rows_by_class = data.group_problems[rng.integers(len(data.group_problems))]
+    assert data.y is not None
+    return np.searchsorted(data.classes, data.y[[rows[0] for rows in rows_by_class]]), rows_by_class

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -94,12 +95,7 @@ class EpisodeSource(TaskSource):
 
     def episodes(self, data: TaskData, n: int, rng: np.random.Generator) -> list[Episode]:
         """Draw ``n`` episodes of one shape, itself drawn between the smallest and the largest."""
-        small, large = self.shapes(data)[0], self.shapes(data)[-1]
-        shape = EpisodeShape(
-            n_way=int(rng.integers(small.n_way, large.n_way + 1)),
-            n_shot=int(rng.integers(small.n_shot, large.n_shot + 1)),
-            n_query=int(rng.integers(small.n_query, large.n_query + 1)),
-        )
+        shape = shape_between(self.shapes(data), rng)
         return [self.episode(data, shape, rng) for _ in range(n)]
 
     def task(self, data: TaskData, rng: np.random.Generator) -> TaskBatch:
@@ -131,6 +127,16 @@ class EpisodeShape:
     n_query: int
 
 
+def shape_between(shapes: list[EpisodeShape], rng: np.random.Generator) -> EpisodeShape:
+    """Draw a shape between the first, which is the smallest, and the last."""
+    small, large = shapes[0], shapes[-1]
+    return EpisodeShape(
+        n_way=int(rng.integers(small.n_way, large.n_way + 1)),
+        n_shot=int(rng.integers(small.n_shot, large.n_shot + 1)),
+        n_query=int(rng.integers(small.n_query, large.n_query + 1)),
+    )
+
+
 def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
     """Return the bounds of an int or a pair of ints.
 
@@ -146,6 +152,22 @@ def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
             f"{name} must be a whole number of at least {minimum}, or a pair (low, high) of them; got {value!r}."
         )
     return int(pair[0]), int(pair[1])
+
+
+def as_interval(name: str, value: tuple[float, float], minimum: float, maximum: float) -> tuple[float, float]:
+    """Return the bounds of a pair of numbers.
+
+    Raises
+    ------
+    InvalidParameterError
+        Not a pair of numbers, or out of order, or outside ``minimum`` to ``maximum``.
+    """
+    valid = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, Real) for v in value)
+    if not valid or not minimum <= value[0] <= value[1] <= maximum:
+        raise InvalidParameterError(
+            f"{name} must be a pair (low, high) of numbers from {minimum:g} to {maximum:g}; got {value!r}."
+        )
+    return float(value[0]), float(value[1])
 
 
 def pick_rows(

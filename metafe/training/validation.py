@@ -32,8 +32,7 @@ class Validator:
     """
 
     def __init__(self, source: TaskSource, data: TaskData, n_tasks: int, seeds: Seeds, device: torch.device) -> None:
-        self.source = source
-        self.data = data
+        self.source, self.data = source.validation_source(data, seeds)
         self.n_tasks = n_tasks
         self.seeds = seeds
         self.device = device
