@@ -131,6 +131,16 @@ class TestUnits:
             FewShotRegressor(FrozenEstimator(extractors["r2d2"])).fit(X, np.stack([y, y], axis=1))
 
 
+    def test_an_extractor_fitted_again_on_classes_forgets_the_units(self, small, families, blobs):
+        X, y, _ = families
+        extractor = small("mlp", "r2d2", validation_fraction=0).fit(X, y)
+        assert extractor.target_mean_.tolist() == pytest.approx([y.mean()])
+        assert extractor.target_scale_.tolist() == pytest.approx([y.std()])
+        extractor.fit(*blobs)
+        assert not hasattr(extractor, "target_mean_")
+        assert extractor.adapt(*blobs).adapted_classes_.tolist() == list(range(8))
+
+
 class TestEstimator:
     def test_in_cross_validation(self, extractors, families):
         X, y, groups = families
