@@ -130,7 +130,6 @@ class TestUnits:
         with pytest.raises(InvalidInputError, match=r"y must have 1 targets, as in fit; got 2\. Pass the same"):
             FewShotRegressor(FrozenEstimator(extractors["r2d2"])).fit(X, np.stack([y, y], axis=1))
 
-
     def test_an_extractor_fitted_again_on_classes_forgets_the_units(self, small, families, blobs):
         X, y, _ = families
         extractor = small("mlp", "r2d2", validation_fraction=0).fit(X, y)
