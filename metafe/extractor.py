@@ -182,7 +182,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         X : array-like of shape (n_rows, ...)
             Rows of numbers, or images ``(n, H, W)``, ``(n, C, H, W)`` or ``(n, H, W, C)``; or what the backbone takes.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
-            Classes, or continuous targets. Without ``y`` the features are the standardised rows, or what a named
+            Classes, or continuous targets. Without ``y``, tasks are made from the rows and judged on clusters of those
+            kept out; where there is nothing to make tasks of, the features are the standardised rows, or what a named
             backbone gives untrained.
         groups : array-like of shape (n_rows,), default=None
             Each group is a task of its own, with labels local to it.
