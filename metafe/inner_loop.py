@@ -8,7 +8,6 @@ the same numbers.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -239,8 +238,9 @@ class TaskNetwork:
         self._module = _copied(module, lambda layer: _task_layer(layer, elementary=vectorised), {})
         # Not named_modules, which leaves out the second name of a layer that is used twice; one name is enough here.
         self._norms = {n: m for n, m in self._module.named_modules() if isinstance(m, _TaskBatchNorm)}
-        tensors = [*self._module.named_parameters(), *self._module.named_buffers()]
-        self._dimensions = {name: tensor.ndim for name, tensor in tensors}
+        self._dimensions = {name: tensor.ndim for name, tensor in _named_tensors(self._module, remove_duplicate=True)}
+        n_places = len(_named_tensors(self._module, remove_duplicate=False))
+        self._has_ties = n_places > len(self._dimensions)
 
     def __call__(self, tensors: Parameters, x: Tensor) -> Tensor:
         """Return the output for rows.
@@ -292,7 +292,7 @@ class TaskNetwork:
         return vmap(function, in_dims=(in_dims, 0))(tensors, x)
 
     def _forward(self, tensors: Parameters, x: Tensor) -> Tensor:
-        output: Tensor = functional_call(self._module, tensors, (x,))
+        output: Tensor = functional_call(self._module, tensors, (x,), tie_weights=self._has_ties)
         return output
 
     def _observe(self, tensors: Parameters, x: Tensor) -> Parameters:
@@ -354,6 +354,11 @@ def _layer_stands_vectorising(layer: nn.Module) -> bool:
     return isinstance(layer, _VECTORISED_LAYERS) and type(layer).__module__.startswith("torch.nn.modules.")
 
 
+def _named_tensors(module: nn.Module, remove_duplicate: bool) -> list[tuple[str, Tensor]]:
+    parameters = module.named_parameters(remove_duplicate=remove_duplicate)
+    return [*parameters, *module.named_buffers(remove_duplicate=remove_duplicate)]
+
+
 def _joined(*parts: str) -> str:
     return ".".join(part for part in parts if part)
 
@@ -365,14 +370,17 @@ def _copied(
     if id(module) not in known:
         new = replacement(module)
         if new is None:
-            new = copy.copy(module)
+            new = object.__new__(type(module))
             # Own containers, since a call writes the given tensors into them.
-            containers = {k: copy.copy(v) for k, v in vars(module).items() if isinstance(v, dict | list)}
-            vars(new).update(containers)
+            vars(new).update({k: v.copy() if _holds_tensors(k, v) else v for k, v in vars(module).items()})
             for name, child in module._modules.items():
                 new._modules[name] = None if child is None else _copied(child, replacement, known)
         known[id(module)] = new
     return known[id(module)]
+
+
+def _holds_tensors(attribute: str, value: Any) -> bool:
+    return attribute in ("_parameters", "_buffers", "_modules") or isinstance(value, list)
 
 
 def _task_layer(layer: nn.Module, elementary: bool) -> nn.Module | None:

@@ -6,10 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from sklearn.base import clone
 from torch import nn
 from torch.nn import functional
 
-from metafe.algorithms import ANIL, BOIL, IMAML, MAML, MetaSGD, Reptile
+from metafe.algorithms import ANIL, BOIL, IMAML, MAML, MetaSGD, Reptile, gradient_based
 from metafe.backbones import MLP, Conv4
 from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
 from metafe.inner_loop import InnerLoop, TaskNetwork, stands_vectorising
@@ -221,6 +222,29 @@ def test_a_layer_that_is_used_twice_stays_one():
     torch.testing.assert_close(found, expected)
 
 
+def test_weights_that_are_shared_stay_shared():
+    network = nn.Sequential(nn.Linear(3, 3).double(), nn.Linear(3, 3).double())
+    network[1].weight = network[0].weight
+    weight, x = torch.full((3, 3), 0.5, dtype=torch.float64), torch.ones(1, 3, dtype=torch.float64)
+    found = TaskNetwork(network)({"0.weight": weight}, x)
+    expected = functional.linear(functional.linear(x, weight, network[0].bias), weight, network[1].bias)
+    torch.testing.assert_close(found, expected)
+
+
+def test_recurrent_layers_use_the_given_weights():
+    class Last(nn.Module):
+        def forward(self, states):
+            return states[0][:, -1]
+
+    network = random_network(lambda: nn.GRU(2, 3, batch_first=True), Last)
+    changed = build_seeded(lambda: nn.GRU(2, 3, batch_first=True), seed=1).double()
+    x = torch.randn(4, 5, 2, generator=generator(), dtype=torch.float64)
+    before = network(x)
+    given = {f"0.{name}": parameter for name, parameter in changed.named_parameters()}
+    torch.testing.assert_close(TaskNetwork(network)(given, x), changed(x)[0][:, -1])
+    assert torch.equal(network(x), before)
+
+
 def test_a_single_row_has_no_variance():
     network = random_network(lambda: nn.BatchNorm1d(4))
     found = TaskNetwork(network)({}, torch.ones(1, 4, dtype=torch.float64))
@@ -297,6 +321,22 @@ def test_state_holds_what_has_changed_and_the_head_of_the_task():
         assert state["head-weight"].shape == (2, 3)
 
 
+@pytest.mark.parametrize("algorithm", [MAML(), BOIL(), IMAML(), Reptile()], ids=lambda a: type(a).__name__)
+@pytest.mark.parametrize("vectorise", [True, False])
+def test_features_of_many_tasks_are_those_of_each(algorithm, vectorise, monkeypatch):
+    monkeypatch.setattr(gradient_based, "_VALUES_AT_ONCE", 1000)
+    algorithm = clone(algorithm).set_params(vectorise=vectorise)
+    learner, context = conv_learner(algorithm).eval(), Context(training=False)
+    x = torch.randn(5, 6, *SHAPE, generator=generator(), dtype=torch.float64)
+    y = torch.stack([torch.arange(3).repeat(2)[torch.randperm(6, generator=generator(i))] for i in range(5)])
+    found = list(algorithm.features_of_tasks(learner, TaskBatch(x, y, x.flip(1), y, 3), context))
+    assert len(found) == 5
+    for t, (support, query) in enumerate(found):
+        state = algorithm.adapt(learner, x[t], y[t], 3, context)
+        torch.testing.assert_close(support, algorithm.features(learner, state, x[t]))
+        torch.testing.assert_close(query, support.flip(0))
+
+
 def test_unadapted_features_use_fixed_statistics():
     algorithm = MAML()
     learner, (x, _) = conv_learner(algorithm).eval(), task()
@@ -371,20 +411,20 @@ def test_one_learner_serves_several_threads():
     ("algorithm", "message"),
     [
         (MAML(n_steps=0), "maml n_steps must be a whole number of at least 1; got 0"),
-        (MAML(adapts="haed"), "maml adapts must be a known value; got 'haed'. Did you mean 'head'?"),
-        (MAML(learned_rates=True), "maml learned_rates must be a known value; got True"),
-        (MAML(vectorise="yes"), "maml vectorise must be a known value; got 'yes'"),
-        (MAML(batch_statistics="fixed"), "maml batch_statistics must be a known value; got 'fixed'"),
+        (MAML(adapts="haed"), "maml adapts must be one of .*; got 'haed'"),
+        (MAML(learned_rates=True), "maml learned_rates must be one of .*; got True"),
+        (MAML(vectorise="yes"), "maml vectorise must be one of .*; got 'yes'"),
+        (MAML(batch_statistics="fixed"), "maml batch_statistics must be one of .*; got 'fixed'"),
         (MetaSGD(inner_rate=float("nan")), "meta-sgd inner_rate must be a finite number of at least 0; got nan"),
         (BOIL(adapt_steps=0), "boil adapt_steps must be a whole number of at least 1; got 0"),
-        (ANIL(inner_optimizer="adamw"), "anil inner_optimizer must be a known value; got 'adamw'"),
+        (ANIL(inner_optimizer="adamw"), "anil inner_optimizer must be one of .*; got 'adamw'"),
         (IMAML(regularisation=0), "imaml regularisation must be a finite number"),
         (Reptile(inner_batch_size=2.5), "reptile inner_batch_size must be a whole number of at least 1; got 2.5"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_wrong_settings_are_named(algorithm, message):
-    with pytest.raises(InvalidParameterError, match=message.replace("?", r"\?")):
+    with pytest.raises(InvalidParameterError, match=message):
         conv_learner(algorithm)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -20,9 +20,10 @@ from metafe.contracts import (
     State,
     TaskBatch,
     accuracy,
+    carry_gradient,
+    check_choice,
     task_loss,
 )
-from metafe.contracts.errors import suggest
 from metafe.inner_loop import InnerLoop, Parameters, Rates, TaskNetwork, stands_vectorising
 
 Adapts = Literal["all", "head", "body"]
@@ -30,6 +31,8 @@ LearnedRates = Literal["none", "layer_step", "element"]
 Metrics = dict[str, float | Tensor]
 
 HEAD = ("head.weight", "head.bias")
+# Adapted values, over all tasks that are adapted to at once outside training: some hundred megabytes.
+_VALUES_AT_ONCE = 2**23
 
 
 class LinearHeadLearner(Learner):
@@ -162,8 +165,8 @@ class GradientAlgorithm(MetaAlgorithm):
 
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
         """Return the backbone with a linear head."""
-        check_choice(self, "batch_statistics", ("support", "task"))
-        check_choice(self, "vectorise", ("auto", True, False))
+        check_choice(self.name, "batch_statistics", self.batch_statistics, ("support", "task"))
+        check_choice(self.name, "vectorise", self.vectorise, ("auto", True, False))
         return LinearHeadLearner(backbone, n_features, problem)
 
     def adapt(self, learner: Learner, support_x: Tensor, support_y: Tensor, n_way: int, context: Context) -> State:
@@ -185,6 +188,29 @@ class GradientAlgorithm(MetaAlgorithm):
     def features(self, learner: Learner, state: State, x: Tensor) -> Tensor:
         """Return the features that the adapted backbone gives; those of the backbone itself without a state."""
         return _features(learner, state, x)
+
+    def features_of_tasks(
+        self, learner: Learner, batch: TaskBatch, context: Context
+    ) -> Iterable[tuple[Tensor, Tensor]]:
+        """Adapt to many tasks at once where that is faster, and return their features."""
+        if not self._vectorises(learner):
+            yield from super().features_of_tasks(learner, batch, context)
+            return
+        n_values = sum(p.numel() for p in learner.parameters())
+        n_tasks = max(1, _VALUES_AT_ONCE // max(1, n_values))
+        for start in range(0, len(batch), n_tasks):
+            part = slice(start, start + n_tasks)
+            yield from self._features_at_once(learner, batch, part, context)
+
+    def _features_at_once(
+        self, learner: Learner, batch: TaskBatch, part: slice, context: Context
+    ) -> Iterable[tuple[Tensor, Tensor]]:
+        x, y = batch.support_x[part], batch.support_y[part]
+        episode = self.episode(learner, batch.n_way, len(x))
+        adapted, shared = self.adapt_episode(episode, x, y, context)
+        tensors = body_of({**shared, **adapted})
+        tensors.update(episode.network.statistics(tensors, x))
+        return zip(*(episode.network(tensors, rows) for rows in (x, batch.query_x[part])), strict=True)
 
     def predict(self, learner: Learner, state: State, x: Tensor) -> Tensor:
         """Apply the adapted network."""
@@ -252,12 +278,14 @@ class GradientAlgorithm(MetaAlgorithm):
             The mean over tasks.
         predicted : Tensor of shape (T * Q, n_outputs)
         """
-        vectorise = stands_vectorising(learner.backbone) if self.vectorise == "auto" else self.vectorise
-        if vectorise:
+        if self._vectorises(learner):
             loss, predicted = function(self.episode(learner, batch.n_way, len(batch)), batch)
             return loss / len(batch), predicted.flatten(0, -2)
         parts = (function(self.episode(learner, batch.n_way), task) for task in tasks_of(batch))
         return _mean_one_by_one(learner, parts)
+
+    def _vectorises(self, learner: Learner) -> bool:
+        return stands_vectorising(learner.backbone) if self.vectorise == "auto" else self.vectorise
 
 
 def flat_name(name: str) -> str:
@@ -329,37 +357,8 @@ def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
 
 
-def carry_gradient(loss: Tensor, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
-    """Return a loss of this value whose gradient is the given one, for outer gradients that are not those of a loss.
-
-    Parameters
-    ----------
-    loss : Tensor of shape ()
-    tensors, gradients : sequence of Tensor
-        The gradient with respect to each tensor.
-
-    Returns
-    -------
-    Tensor of shape ()
-    """
-    return _Carried.apply(loss.detach(), len(tensors), *tensors, *gradients)  # type: ignore[no-untyped-call]
-
-
-class _Carried(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, loss: Tensor, n: int, *tensors_and_gradients: Tensor) -> Tensor:
-        ctx.save_for_backward(*tensors_and_gradients[n:])
-        return loss.clone()
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        gradients = ctx.saved_tensors
-        return (None, None, *(upstream * gradient for gradient in gradients), *(None for _ in gradients))
-
-
-def check_choice(algorithm: MetaAlgorithm, parameter: str, choices: Sequence[Any]) -> None:
-    """Check that a parameter has one of some values.
+def check_number(algorithm: MetaAlgorithm, parameter: str, minimum: float) -> None:
+    """Check that a parameter is a finite number of at least ``minimum``.
 
     Raises
     ------
@@ -367,25 +366,9 @@ def check_choice(algorithm: MetaAlgorithm, parameter: str, choices: Sequence[Any
         Naming the algorithm, the parameter and what was received.
     """
     value = getattr(algorithm, parameter)
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        known = suggest(str(value), map(str, choices))
-        raise InvalidParameterError(f"{algorithm.name} {parameter} must be a known value; got {value!r}. {known}")
-
-
-def check_number(algorithm: MetaAlgorithm, parameter: str, minimum: float, whole: bool = False) -> None:
-    """Check that a parameter is a finite number, or a whole one, of at least ``minimum``.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the algorithm, the parameter and what was received.
-    """
-    value = getattr(algorithm, parameter)
-    kinds = Integral if whole else Real
-    if isinstance(value, bool) or not isinstance(value, kinds) or not minimum <= float(value) < math.inf:
-        kind = "whole" if whole else "finite"
+    if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= float(value) < math.inf:
         raise InvalidParameterError(
-            f"{algorithm.name} {parameter} must be a {kind} number of at least {minimum:g}; got {value!r}."
+            f"{algorithm.name} {parameter} must be a finite number of at least {minimum:g}; got {value!r}."
         )
 
 

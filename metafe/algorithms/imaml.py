@@ -12,11 +12,9 @@ from metafe.algorithms.gradient_based import (
     Episode,
     GradientAlgorithm,
     LinearHeadLearner,
-    carry_gradient,
-    check_choice,
     check_number,
 )
-from metafe.contracts import Context, Float, Int, Learner, Problem, TaskBatch
+from metafe.contracts import Context, Float, Int, Learner, Problem, TaskBatch, carry_gradient, check_choice, check_sizes
 from metafe.contracts.spaces import SearchSpace
 from metafe.inner_loop import InnerLoop, Parameters, Rates
 
@@ -104,13 +102,12 @@ class IMAML(GradientAlgorithm):
         InvalidParameterError
             A setting that cannot be.
         """
-        check_number(self, "n_steps", 1, whole=True)
+        check_sizes(self.name, n_steps=self.n_steps, cg_steps=self.cg_steps)
         check_number(self, "inner_rate", 0)
         check_number(self, "regularisation", 1e-12)
-        check_number(self, "cg_steps", 1, whole=True)
-        check_choice(self, "inner_optimizer", ("sgd", "adam"))
+        check_choice(self.name, "inner_optimizer", self.inner_optimizer, ("sgd", "adam"))
         if self.adapt_steps is not None:
-            check_number(self, "adapt_steps", 1, whole=True)
+            check_sizes(self.name, adapt_steps=self.adapt_steps)
         return super().build(backbone, n_features, problem)
 
     def inner_loop(self, context: Context) -> InnerLoop:

@@ -16,7 +16,6 @@ from metafe.algorithms.gradient_based import (
     LearnedRates,
     LinearHeadLearner,
     apply_linear,
-    check_choice,
     check_number,
     flat_name,
     task_rows,
@@ -31,6 +30,8 @@ from metafe.contracts import (
     Problem,
     State,
     TaskBatch,
+    check_choice,
+    check_sizes,
     task_loss,
 )
 from metafe.contracts.learner import at_least_float32
@@ -151,8 +152,8 @@ class MAML(GradientAlgorithm):
             A setting that cannot be.
         """
         check_inner_settings(self)
-        check_choice(self, "adapts", ("all", "head", "body"))
-        check_choice(self, "learned_rates", ("none", "layer_step", "element"))
+        check_choice(self.name, "adapts", self.adapts, ("all", "head", "body"))
+        check_choice(self.name, "learned_rates", self.learned_rates, ("none", "layer_step", "element"))
         super().build(backbone, n_features, problem)
         learner = LinearHeadLearner(backbone, n_features, problem, self.shared_head)
         names = [n for n, p in learner.named_parameters() if p.requires_grad and self.is_adapted(n)]
@@ -368,13 +369,13 @@ def check_inner_settings(algorithm: MAML | ANIL) -> None:
     InvalidParameterError
         Naming the algorithm, the setting and what was received.
     """
-    check_number(algorithm, "n_steps", 1, whole=True)
+    check_sizes(algorithm.name, n_steps=algorithm.n_steps)
     check_number(algorithm, "inner_rate", 0)
-    check_choice(algorithm, "inner_optimizer", ("sgd", "adam"))
+    check_choice(algorithm.name, "inner_optimizer", algorithm.inner_optimizer, ("sgd", "adam"))
     if algorithm.momentum is not None:
         check_number(algorithm, "momentum", 0)
     if algorithm.adapt_steps is not None:
-        check_number(algorithm, "adapt_steps", 1, whole=True)
+        check_sizes(algorithm.name, adapt_steps=algorithm.adapt_steps)
 
 
 def inner_loop_of(algorithm: MAML | ANIL, context: Context) -> InnerLoop:

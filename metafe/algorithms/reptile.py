@@ -12,11 +12,20 @@ from metafe.algorithms.gradient_based import (
     GradientAlgorithm,
     LinearHeadLearner,
     Metrics,
-    carry_gradient,
-    check_choice,
     check_number,
 )
-from metafe.contracts import Context, Float, Int, Learner, Problem, TaskBatch, accuracy
+from metafe.contracts import (
+    Context,
+    Float,
+    Int,
+    Learner,
+    Problem,
+    TaskBatch,
+    accuracy,
+    carry_gradient,
+    check_choice,
+    check_sizes,
+)
 from metafe.contracts.spaces import SearchSpace
 from metafe.inner_loop import InnerLoop, Parameters, Rates
 
@@ -107,12 +116,13 @@ class Reptile(GradientAlgorithm):
         InvalidParameterError
             A setting that cannot be.
         """
-        for parameter in ("n_steps", "inner_batch_size", "adapt_steps"):
-            check_number(self, parameter, 1, whole=True)
+        check_sizes(
+            self.name, n_steps=self.n_steps, inner_batch_size=self.inner_batch_size, adapt_steps=self.adapt_steps
+        )
         check_number(self, "inner_rate", 0)
         if self.momentum is not None:
             check_number(self, "momentum", 0)
-        check_choice(self, "inner_optimizer", ("sgd", "adam"))
+        check_choice(self.name, "inner_optimizer", self.inner_optimizer, ("sgd", "adam"))
         return super().build(backbone, n_features, problem)
 
     def inner_loop(self, context: Context) -> InnerLoop:

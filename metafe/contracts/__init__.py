@@ -34,13 +34,14 @@ from metafe.contracts.task_source import TaskSource
 
 if TYPE_CHECKING:
     from metafe.contracts.learner import HeadAlgorithm, Learner, features_of_batch
-    from metafe.contracts.losses import accuracy, task_loss
+    from metafe.contracts.losses import accuracy, carry_gradient, task_loss
 
 _NEEDS_TORCH = {
     "HeadAlgorithm": "learner",
     "Learner": "learner",
     "features_of_batch": "learner",
     "accuracy": "losses",
+    "carry_gradient": "losses",
     "task_loss": "losses",
 }
 
@@ -81,6 +82,7 @@ __all__ = [
     "VersionMismatchWarning",
     "When",
     "accuracy",
+    "carry_gradient",
     "check_choice",
     "check_sizes",
     "collate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -143,6 +144,29 @@ class MetaAlgorithm(Plugin):
             The default is what the backbone gives.
         """
         return learner.backbone(x)
+
+    def features_of_tasks(
+        self, learner: Learner, batch: TaskBatch, context: Context
+    ) -> Iterable[tuple[Tensor, Tensor]]:
+        """Adapt to the support set of each task and return its features.
+
+        Parameters
+        ----------
+        learner : Learner
+        batch : TaskBatch
+            Tensors on the learner's device.
+        context : Context
+
+        Returns
+        -------
+        iterable of (Tensor of shape (S, n_features), Tensor of shape (Q, n_features))
+            Features of the support and query rows of each task. The default calls `adapt` and `features` for one task
+            after the other; an algorithm may do the same for all at once.
+        """
+        for t in range(len(batch)):
+            support_x, query_x = batch.support_x[t], batch.query_x[t]
+            state = self.adapt(learner, support_x, batch.support_y[t], batch.n_way, context)
+            yield self.features(learner, state, support_x), self.features(learner, state, query_x)
 
     def predict(self, learner: Learner, state: State, x: Tensor) -> Tensor:
         """Return the prediction of an adapted learner.

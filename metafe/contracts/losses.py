@@ -1,7 +1,11 @@
-"""The losses of one task, for classification and regression alike."""
+"""The losses of one task, for classification and regression alike, and losses with a gradient of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -28,3 +32,32 @@ def task_loss(predicted: Tensor, target: Tensor) -> Tensor:
 def accuracy(logits: Tensor, target: Tensor) -> Tensor:
     """Return the share of rows whose highest score is that of their label, without gradient."""
     return (logits.detach().argmax(-1) == target).float().mean()
+
+
+def carry_gradient(loss: Tensor, tensors: Sequence[Tensor], gradients: Sequence[Tensor]) -> Tensor:
+    """Return a loss of this value whose gradient is the given one, for outer gradients that are not those of a loss.
+
+    Parameters
+    ----------
+    loss : Tensor of shape ()
+    tensors, gradients : sequence of Tensor
+        The gradient with respect to each tensor.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    return _Carried.apply(loss.detach(), len(tensors), *tensors, *gradients)  # type: ignore[no-untyped-call]
+
+
+class _Carried(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, n: int, *tensors_and_gradients: Tensor) -> Tensor:
+        ctx.save_for_backward(*tensors_and_gradients[n:])
+        return loss.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = ctx.saved_tensors
+        return (None, None, *(upstream * gradient for gradient in gradients), *(None for _ in gradients))

@@ -100,15 +100,13 @@ def _adapted_features(
     algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser, batch: TaskBatch
 ) -> TaskBatch:
     """Adapt to each task and return its features in place of its rows."""
-    support_x, query_x = normaliser(batch.support_x), normaliser(batch.query_x)
+    rows = dataclasses.replace(batch, support_x=normaliser(batch.support_x), query_x=normaliser(batch.query_x))
     support: list[torch.Tensor] = []
     query: list[torch.Tensor] = []
-    for t in range(len(batch)):
-        with torch.no_grad():
-            state = algorithm.adapt(learner, support_x[t], batch.support_y[t], batch.n_way, Context(training=False))
-            for rows, parts in ((support_x[t], support), (query_x[t], query)):
-                features = algorithm.features(learner, state, rows)
-                parts.append(checked_features(algorithm, features, len(rows), learner.n_features))
+    with torch.no_grad():
+        for features in algorithm.features_of_tasks(learner, rows, Context(training=False)):
+            for given, x, parts in zip(features, (rows.support_x, rows.query_x), (support, query), strict=True):
+                parts.append(checked_features(algorithm, given, x.shape[1], learner.n_features))
     arrays: dict[str, Any] = {
         f.name: value.cpu().numpy() if isinstance(value := getattr(batch, f.name), torch.Tensor) else value
         for f in dataclasses.fields(batch)
