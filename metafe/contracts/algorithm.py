@@ -157,11 +157,16 @@ class MetaAlgorithm(Plugin):
             Tensors on the learner's device.
         context : Context
 
-        Returns
-        -------
-        iterable of (Tensor of shape (S, n_features), Tensor of shape (Q, n_features))
-            Features of the support and query rows of each task. The default calls `adapt` and `features` for one task
-            after the other; an algorithm may do the same for all at once.
+        Yields
+        ------
+        support : Tensor of shape (S, n_features)
+        query : Tensor of shape (Q, n_features)
+            Features of the rows of each task.
+
+        Notes
+        -----
+        The default calls `adapt` and `features` for one task after the other; an algorithm may do the same for all at
+        once.
         """
         for t in range(len(batch)):
             support_x, query_x = batch.support_x[t], batch.query_x[t]
