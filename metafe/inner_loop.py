@@ -402,8 +402,9 @@ class _TaskBatchNorm(nn.Module):
 
     def __init__(self, layer: _BatchNorm, elementary: bool) -> None:
         super().__init__()
-        self.register_parameter("weight", layer.weight)
-        self.register_parameter("bias", layer.bias)
+        # Not register_parameter, which takes no plain tensor: inside functional_call they are.
+        self._parameters["weight"] = layer.weight
+        self._parameters["bias"] = layer.bias
         for statistic in ("running_mean", "running_var"):
             self.register_buffer(statistic, torch.empty(layer.num_features, device="meta"))
         self.eps = layer.eps
@@ -438,8 +439,8 @@ class _ElementaryNorm(nn.Module):
 
     def __init__(self, layer: nn.LayerNorm | nn.GroupNorm) -> None:
         super().__init__()
-        self.register_parameter("weight", layer.weight)
-        self.register_parameter("bias", layer.bias)
+        self._parameters["weight"] = layer.weight
+        self._parameters["bias"] = layer.bias
         self.eps = layer.eps
         self.n_groups = layer.num_groups if isinstance(layer, nn.GroupNorm) else None
         self.n_dims = 1 if isinstance(layer, nn.GroupNorm) else len(layer.normalized_shape)

@@ -218,3 +218,14 @@ def test_changelog_begins_with_the_current_version():
     first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
     assert first is not None
     assert first[1] == PROJECT["project"]["version"]
+
+
+def test_the_page_of_built_ins_names_each_plugin_and_its_class():
+    page = (ROOT / "docs" / "built-ins.md").read_text(encoding="utf-8")
+    own = {key: entry.plugin for key, entry in registry()._entries.items() if entry.distribution == "metafe"}
+    missing = {name for _, name in own if f"`{name}`" not in page}
+    assert not missing
+    unnamed = {cls.__name__ for (kind, _), cls in own.items() if kind != "augmentation"} - set(
+        re.findall(r"`(\w+)`", page)
+    )
+    assert not unnamed

@@ -193,7 +193,7 @@ class GradientAlgorithm(MetaAlgorithm):
         self, learner: Learner, batch: TaskBatch, context: Context
     ) -> Iterable[tuple[Tensor, Tensor]]:
         """Adapt to many tasks at once where that is faster, and return their features."""
-        if not self._vectorises(learner):
+        if not self.vectorises(learner):
             yield from super().features_of_tasks(learner, batch, context)
             return
         n_values = sum(p.numel() for p in learner.parameters())
@@ -278,13 +278,14 @@ class GradientAlgorithm(MetaAlgorithm):
             The mean over tasks.
         predicted : Tensor of shape (T * Q, n_outputs)
         """
-        if self._vectorises(learner):
+        if self.vectorises(learner):
             loss, predicted = function(self.episode(learner, batch.n_way, len(batch)), batch)
             return loss / len(batch), predicted.flatten(0, -2)
         parts = (function(self.episode(learner, batch.n_way), task) for task in tasks_of(batch))
         return _mean_one_by_one(learner, parts)
 
-    def _vectorises(self, learner: Learner) -> bool:
+    def vectorises(self, learner: Learner) -> bool:
+        """Say whether all tasks of a batch are computed at once."""
         return stands_vectorising(learner.backbone) if self.vectorise == "auto" else self.vectorise
 
 

@@ -160,6 +160,10 @@ class MAML(GradientAlgorithm):
         learner.learn_rates(self.learned_rates, names, self.inner_rate, self.n_steps)
         return learner
 
+    def stands_compiling(self, learner: Learner) -> bool:
+        """Say that a vectorised network is faster compiled; the weights of the multi-step loss change with the step."""
+        return self.vectorises(learner) and not self.multi_step_loss
+
     def inner_loop(self, context: Context) -> InnerLoop:
         """Return the inner steps."""
         return inner_loop_of(self, context)

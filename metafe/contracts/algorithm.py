@@ -70,6 +70,10 @@ class MetaAlgorithm(Plugin):
         """Say why a problem cannot be learned: one sentence, or None when it can be."""
         return None
 
+    def stands_compiling(self, learner: Learner) -> bool:
+        """Say whether `meta_loss` is one function of its tensors at every step, drawing nothing at random, and faster compiled."""
+        return False
+
     def training_defaults(self) -> dict[str, Any]:
         """Return the outer-loop settings to use where the user left ``"auto"``.
 

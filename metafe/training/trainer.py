@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from metafe.training.augmenting import Augmenter
 from metafe.training.batch_norm import fix_statistics, use_batch_statistics
 from metafe.training.checking import check_batches, checked_loss
 from metafe.training.checkpoint import Checkpoint
+from metafe.training.compiling import CompiledLoss, resolve_compile
 from metafe.training.memory import reuse_freed_memory
 from metafe.training.normalisation import Normaliser
 from metafe.training.progress import show_progress
@@ -81,6 +82,8 @@ class Trainer:
     device : torch.device
     dtype : torch.dtype
         What the network computes in while training.
+    compile : bool or "auto", default=False
+        Whether to compile the loss and its gradient.
     checkpoint : Checkpoint or None, default=None
         Where to go on from, and to write to at each validation.
     verbose : int, default=0
@@ -102,6 +105,7 @@ class Trainer:
         seeds: Seeds,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
+        compile: bool | Literal["auto"] = False,
         checkpoint: Checkpoint | None = None,
         verbose: int = 0,
         on_validation: Callable[[Mapping[str, float]], None] | None = None,
@@ -121,6 +125,8 @@ class Trainer:
         self.verbose = verbose
         self.on_validation = on_validation or (lambda metrics: None)
         self.outcome = Outcome()
+        compiles = resolve_compile(compile, algorithm, self.learner, settings.max_steps)
+        self._compiled_loss = CompiledLoss(algorithm, self.learner) if compiles else None
         self._row_labels = source.row_labels(train) if algorithm.trains_on == "rows" else None
         self._best_score = -math.inf
         self._best_weights: dict[str, torch.Tensor] = {}
@@ -192,13 +198,18 @@ class Trainer:
                 torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32),
             ):
                 prepared = self._prepare(batch, generator, check=step == 0)
-                returned = self.algorithm.meta_loss(self.learner, prepared, context)
+                returned = self._meta_loss(prepared, context)
             loss = checked_loss(self.algorithm, returned, first=step == 0)
             weighted = loss * (len(batch) / n_tasks)
             weighted.backward()  # type: ignore[no-untyped-call]
             total += weighted.detach()
         optimizer.step()
         return total
+
+    def _meta_loss(self, batch: TaskBatch, context: Context) -> Any:
+        if self._compiled_loss is not None:
+            return self._compiled_loss(batch, context)
+        return self.algorithm.meta_loss(self.learner, batch, context)
 
     def _draw(self, step: int) -> list[TaskBatch]:
         n = self.settings.meta_batch_size

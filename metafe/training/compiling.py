@@ -1,0 +1,179 @@
+"""Compiling the outer loss together with its gradient."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from metafe.contracts import Context, InvalidParameterError, Learner, MetaAlgorithm, TaskBatch, carry_gradient
+
+# Compiling takes half a minute or more, as long as some thousand steps of a small network.
+STEPS_TO_REPAY_COMPILING = 5000
+# Episodes of many shapes would each be compiled anew.
+MOST_SHAPES = 4
+# What float32 may lose by another order of summation, many times over.
+TOLERANCE = 1e-3
+
+_log = logging.getLogger("metafe")
+_TENSORS = ("support_x", "support_y", "query_x", "query_y")
+
+Joint = Callable[[list[Tensor], list[Tensor]], tuple[Tensor, ...]]
+
+
+def check_compile(compile: Any) -> bool | Literal["auto"]:
+    """Return the setting.
+
+    Raises
+    ------
+    InvalidParameterError
+        Neither ``"auto"`` nor a bool.
+    """
+    if compile == "auto" or isinstance(compile, bool):
+        return compile
+    raise InvalidParameterError(f"compile must be 'auto', True or False; got {compile!r}.")
+
+
+def resolve_compile(
+    compile: bool | Literal["auto"], algorithm: MetaAlgorithm, learner: Learner, max_steps: int
+) -> bool:
+    """Say whether to compile: for ``"auto"`` by rule, never by timing.
+
+    Parameters
+    ----------
+    compile : {"auto"} or bool
+        ``"auto"`` compiles runs long enough to repay it, of algorithms that gain by it.
+    algorithm : MetaAlgorithm
+    learner : Learner
+    max_steps : int
+
+    Raises
+    ------
+    InvalidParameterError
+        Asked to compile what cannot be.
+    """
+    possible = algorithm.stands_compiling(learner)
+    if compile == "auto":
+        return possible and max_steps >= STEPS_TO_REPAY_COMPILING
+    if compile and not possible:
+        raise InvalidParameterError(
+            "compile=True needs an algorithm that adapts by gradients and a network vectorised over tasks, without "
+            f"drop-out; got {algorithm!r} and {type(learner.backbone).__name__}. Leave compile at 'auto'."
+        )
+    return compile
+
+
+class CompiledLoss:
+    """The outer loss of an algorithm as a compiled function; plain where compiling fails or errs.
+
+    The loss and its gradient are recorded together as one graph of elementary operations, and that is compiled:
+    compiling a loss and differentiating the result gave wrong gradients where the loss itself takes gradients. The
+    first result for each shape of batch is compared with the plain one.
+
+    Parameters
+    ----------
+    algorithm : MetaAlgorithm
+    learner : Learner
+    """
+
+    def __init__(self, algorithm: MetaAlgorithm, learner: Learner) -> None:
+        self.algorithm = algorithm
+        self.learner = learner
+        self._compiled: dict[Any, Joint | None] = {}
+
+    def __call__(self, batch: TaskBatch, context: Context) -> tuple[Tensor, dict[str, float | Tensor]]:
+        """Return what the algorithm's ``meta_loss`` returns, without metrics once it is compiled.
+
+        Parameters
+        ----------
+        batch : TaskBatch
+            Tensors on the device of the learner.
+        context : Context
+        """
+        tensors = [getattr(batch, name) for name in _TENSORS]
+        key = (batch.n_way, *((t.shape, t.dtype) for t in tensors))
+        if key not in self._compiled:
+            new = len(self._compiled) < MOST_SHAPES
+            self._compiled[key] = self._compile(batch, tensors, context) if new else None
+        joint = self._compiled[key]
+        if joint is None:
+            return self.algorithm.meta_loss(self.learner, batch, context)
+        parameters = self._parameters()
+        with torch.no_grad():
+            loss, *gradients = joint([p.detach() for p in parameters], tensors)
+        return carry_gradient(loss, parameters, gradients), {}
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [p for p in self.learner.parameters() if p.requires_grad]
+
+    def _compile(self, batch: TaskBatch, tensors: list[Tensor], context: Context) -> Joint | None:
+        parameters = [p.detach().clone() for p in self._parameters()]
+        plain = self._joint(batch.n_way, context)
+        try:
+            compiled, found = _compile_and_run(plain, parameters, tensors)
+        except Exception as error:
+            _log.warning("Compiling %s failed, so it runs plainly: %s", self.algorithm.name, _first_lines(error))
+            return None
+        difference = _relative_difference(found, plain(parameters, tensors))
+        if not difference <= TOLERANCE:
+            _log.warning("Compiled %s is off by %.1e, so it runs plainly.", self.algorithm.name, difference)
+            return None
+        return compiled
+
+    def _joint(self, n_way: int, context: Context) -> Joint:
+        """Return loss and gradients as one function of parameters and batch."""
+        names = [f"learner.{name}" for name, p in self.learner.named_parameters() if p.requires_grad]
+        loss_module = _Loss(self.algorithm, self.learner, n_way, context)
+
+        def joint(parameters: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, ...]:
+            with torch.enable_grad():
+                leaves = [p.detach().requires_grad_() for p in parameters]
+                loss = functional_call(loss_module, dict(zip(names, leaves, strict=True)), tuple(tensors))
+                gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
+            filled = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, gradients, strict=True))
+            return (loss.detach(), *filled)
+
+        return joint
+
+
+class _Loss(nn.Module):
+    """An algorithm's loss as a module, so that its parameters can be given from outside."""
+
+    def __init__(self, algorithm: MetaAlgorithm, learner: Learner, n_way: int, context: Context) -> None:
+        super().__init__()
+        self.algorithm = algorithm
+        self.learner = learner
+        self.n_way = n_way
+        self.context = context
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        batch = TaskBatch(**dict(zip(_TENSORS, tensors, strict=True)), n_way=self.n_way)
+        return self.algorithm.meta_loss(self.learner, batch, self.context)[0]
+
+
+def _compile_and_run(
+    function: Joint, parameters: list[Tensor], tensors: list[Tensor]
+) -> tuple[Joint, tuple[Tensor, ...]]:
+    graph = make_fx(function)(parameters, tensors)
+    with warnings.catch_warnings():
+        # Those of the compiler are about its own code.
+        warnings.simplefilter("ignore")
+        compiled: Joint = torch.compile(graph, fullgraph=True, dynamic=False)
+        with torch.no_grad():
+            return compiled, compiled(parameters, tensors)
+
+
+def _relative_difference(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
+    a, b = (torch.cat([t.double().flatten() for t in side]) for side in (found, wanted))
+    return float((a - b).norm() / b.norm().clamp_min(torch.finfo(torch.float64).tiny))
+
+
+def _first_lines(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {' '.join(lines[:2])}"

@@ -1,0 +1,138 @@
+"""The compiled training step, and what it falls back to."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from metafe import MetaFeatureExtractor
+from metafe.algorithms import BOIL, MAML, MetaSGD, ProtoNet
+from metafe.backbones import MLP, Conv4
+from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
+from metafe.training import compiling
+from metafe.training.compiling import CompiledLoss, resolve_compile
+
+PROBLEM = Problem("classification", (6,), n_classes=9, max_way=3)
+
+
+@pytest.fixture
+def batch() -> TaskBatch:
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(4, n, 6)).astype(np.float32) for n in (6, 9)]
+    labels = [np.tile(np.repeat(np.arange(3), n), (4, 1)) for n in (2, 3)]
+    return TaskBatch(rows[0], labels[0], rows[1], labels[1], n_way=3).to("cpu")
+
+
+def learner_of(algorithm, **settings):
+    torch.manual_seed(0)
+    backbone = MLP(depth=1, width=8, n_features=4, **settings).build((6,))
+    return algorithm.build(backbone, 4, PROBLEM).train()
+
+
+def gradients(learner, loss):
+    learner.zero_grad()
+    loss.backward()
+    return torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+
+
+def test_compiled_and_plain_steps_agree(batch):
+    algorithm = MAML(n_steps=1)
+    learner = learner_of(algorithm)
+    compiled = CompiledLoss(algorithm, learner)
+    context = Context(training=True, max_steps=1)
+    loss, _ = compiled(batch, context)
+    assert list(compiled._compiled.values()) != [None], "it has to compile here, not fall back"
+    plain, _ = algorithm.meta_loss(learner, batch, context)
+    assert float(loss.detach()) == pytest.approx(float(plain.detach()), rel=1e-5)
+    torch.testing.assert_close(gradients(learner, loss), gradients(learner, plain), rtol=1e-4, atol=1e-6)
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            parameter.mul_(1.5)
+    moved, _ = compiled(batch, context)
+    expected, _ = algorithm.meta_loss(learner, batch, context)
+    assert float(moved.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert float(moved.detach()) != pytest.approx(float(loss.detach()), rel=1e-3)
+
+
+def test_without_a_compiler_the_step_is_plain_and_one_line_says_so(batch, monkeypatch, caplog):
+    def no_compiler(*args, **kwargs):
+        raise RuntimeError("no C++ compiler found")
+
+    monkeypatch.setattr(compiling.torch, "compile", no_compiler)
+    algorithm = MAML(n_steps=1)
+    learner = learner_of(algorithm)
+    compiled, context = CompiledLoss(algorithm, learner), Context(training=True, max_steps=1)
+    with caplog.at_level(logging.WARNING, logger="metafe"):
+        losses = [float(compiled(batch, context)[0].detach()) for _ in range(2)]
+    assert losses == [float(algorithm.meta_loss(learner, batch, context)[0].detach())] * 2
+    assert [r.getMessage() for r in caplog.records] == [
+        "Compiling maml failed, so it runs plainly: RuntimeError: no C++ compiler found"
+    ]
+
+
+def test_a_compiled_step_that_is_wrong_is_not_used(batch, monkeypatch, caplog):
+    monkeypatch.setattr(
+        compiling.torch, "compile", lambda graph, **_: lambda *given: tuple(2 * t for t in graph(*given))
+    )
+    algorithm = MAML(n_steps=1)
+    learner = learner_of(algorithm)
+    context = Context(training=True, max_steps=1)
+    with caplog.at_level(logging.WARNING, logger="metafe"):
+        loss, _ = CompiledLoss(algorithm, learner)(batch, context)
+    assert float(loss.detach()) == float(algorithm.meta_loss(learner, batch, context)[0].detach())
+    assert "is off by 1.0e+00" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "max_steps", "wanted"),
+    [(MAML(), 100, False), (MAML(), 5000, True), (MAML(multi_step_loss=True), 5000, False), (ProtoNet(), 5000, False)],
+)
+def test_auto_decides_by_rule(algorithm, max_steps, wanted):
+    assert resolve_compile("auto", algorithm, learner_of(algorithm), max_steps) is wanted
+
+
+def test_drop_out_is_not_compiled():
+    assert not resolve_compile("auto", MAML(), learner_of(MAML(), dropout=0.5), 5000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"compile": "yes"}, "compile must be 'auto', True or False; got 'yes'"),
+        ({"compile": True, "algorithm": "protonet"}, "compile=True needs an algorithm that adapts by gradients"),
+        ({"compile": True, "algorithm": "maml", "backbone": Conv4()}, "got MAML.* and Sequential"),
+    ],
+)
+def test_what_cannot_be_compiled_is_an_error(settings, message):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 8, 8))
+    extractor = MetaFeatureExtractor(**{"backbone": "mlp", "max_steps": 1, "random_state": 0, **settings})
+    with pytest.raises(InvalidParameterError, match=message):
+        extractor.fit(X, np.repeat(np.arange(6), 15))
+
+
+@pytest.mark.parametrize("algorithm", [MAML(n_steps=2), MetaSGD(n_steps=2), BOIL(n_steps=2)], ids=lambda a: a.name)
+def test_fit_with_the_recorded_graph_gives_the_features_of_plain_training(algorithm, caplog, monkeypatch):
+    # The compiler takes half a minute for each; what it is given can be run as it is.
+    monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: graph)
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 6)), np.repeat(np.arange(6), 15)
+    plain, compiled = (
+        MetaFeatureExtractor(
+            MLP(depth=1, width=8, n_features=4),
+            algorithm,
+            augment=None,
+            max_steps=3,
+            compile=compiles,
+            validation_fraction=0,
+            random_state=0,
+        )
+        .fit(X, y)
+        .transform(X)
+        for compiles in (False, True)
+    )
+    assert "metafe" not in {record.name for record in caplog.records}, "it has to compile here, not fall back"
+    np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-4)
