@@ -4,7 +4,8 @@
     python benchmarks/maml_speed.py
 
 Every arm gets the same network, weights and tasks, and runs in processes of its own, which take turns. Beside the speed
-stand the peak memory that the steps added, and how far the outer gradient is from that of the plain loop in float64.
+stand the peak memory of the process, and how far the outer gradient is from that of the same computation in float64; a
+unit that is almost at a threshold may switch between the two, in all arms alike.
 Peers are `higher` and `torchopt`, and a plain loop over `torch.autograd.grad` (learn2learn does not install on Python
 3.11; it runs at the plain loop's speed). Those that are not installed are left out.
 """
@@ -34,6 +35,7 @@ from metafe.algorithms import ANIL, MAML, ProtoNet
 from metafe.backbones import MLP, Conv4
 from metafe.contracts import Backbone, Context, Learner, MetaAlgorithm, Problem, TaskBatch
 from metafe.training.batch_norm import use_batch_statistics
+from metafe.training.compiling import CompiledLoss
 from metafe.training.memory import reuse_freed_memory
 from metafe.training.settings import resolve_precision
 
@@ -261,6 +263,14 @@ def metafe_learner(work: Workload, network: Network, algorithm: MetaAlgorithm) -
     return learner.train()
 
 
+def metafe_compiled_step(work: Workload, network: Network, batch: TaskBatch) -> Step:
+    """Use metafe with ``compile=True``; compiling itself takes half a minute or more, before the first step."""
+    algorithm = work.algorithm()
+    compiled = CompiledLoss(algorithm, metafe_learner(work, network, algorithm))
+    context = Context(training=True, max_steps=1)
+    return lambda: compiled(batch, context)[0].backward()
+
+
 def metafe_bfloat16_step(work: Workload, network: Network, batch: TaskBatch) -> Step:
     """Use metafe in the precision that `precision="auto"` takes on a machine with bfloat16 instructions."""
     return metafe_step(work, network, batch, torch.bfloat16)
@@ -271,6 +281,7 @@ ARMS: dict[str, Callable[[Workload, Network, TaskBatch], Step]] = {
     "higher": higher_step,
     "torchopt": torchopt_step,
     "metafe": metafe_step,
+    "metafe, compiled": metafe_compiled_step,
     "metafe, bfloat16": metafe_bfloat16_step,
 }
 
@@ -279,6 +290,8 @@ def arms_for(name: str) -> list[str]:
     """Return the arms that can run a workload here."""
     work = WORKLOADS[name]
     arms = [PLAIN] + [peer for peer in ("higher", "torchopt") if work.n_steps and find_spec(peer)] + ["metafe"]
+    if work.algorithm().stands_compiling(metafe_learner(work, make_network(work), work.algorithm())):
+        arms.append("metafe, compiled")
     bfloat16 = resolve_precision("auto", torch.device("cpu"), work.algorithm().stands_bfloat16) == torch.bfloat16
     return arms + (["metafe, bfloat16"] if bfloat16 else [])
 
@@ -288,7 +301,6 @@ def measure(name: str, arm: str, seconds: float) -> dict[str, float | list[float
     work = WORKLOADS[name]
     network, batch = make_network(work), work.batch()
     step = ARMS[arm](work, network, batch)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step()
     gradient = flat_gradient(network)
     with reuse_freed_memory(torch.device("cpu")) if arm.startswith("metafe") else nullcontext():
@@ -298,7 +310,7 @@ def measure(name: str, arm: str, seconds: float) -> dict[str, float | list[float
             began = time.perf_counter()
             step()
             durations.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "tasks_per_second": N_TASKS / statistics.median(durations),
         "megabytes": peak / 1024,
@@ -320,7 +332,7 @@ def compare(name: str, repeats: int, seconds: float) -> None:
     reference, arms = reference_gradient(WORKLOADS[name]), arms_for(name)
     rounds = [{arm: in_own_process(name, arm, seconds) for arm in arms} for _ in range(repeats)]
     peers = [arm for arm in arms if not arm.startswith("metafe")]
-    print(f"\n{name:<20}{'tasks/s':>10}{'of the fastest peer':>28}{'added MB':>10}{'gradient off by':>17}")
+    print(f"\n{name:<20}{'tasks/s':>10}{'of the fastest peer':>28}{'peak MB':>10}{'gradient off by':>17}")
     for arm in arms:
         speeds = [r[arm]["tasks_per_second"] for r in rounds]
         ratios = [r[arm]["tasks_per_second"] / max(r[peer]["tasks_per_second"] for peer in peers) for r in rounds]
