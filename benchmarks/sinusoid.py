@@ -53,14 +53,15 @@ def errors(extractor: MetaFeatureExtractor, n_steps: int) -> np.ndarray:
     data = TaskData(np.zeros((20, 1)), None, None, np.arange(20))
     (batch,) = Sinusoid(n_query=100).draw(data, N_TEST, 0, Seeds(1))
     batch = batch.to("cpu")
+    support_x, query_x = model.normaliser(batch.support_x), model.normaliser(batch.query_x)
     found = []
     for t in range(N_TEST):
         state = {}
         if n_steps:
             context = Context(training=False)
-            state = algorithm.adapt(model.learner, batch.support_x[t], batch.support_y[t], 0, context)
+            state = algorithm.adapt(model.learner, support_x[t], batch.support_y[t], 0, context)
         with torch.no_grad():
-            predicted = algorithm.predict(model.learner, state, batch.query_x[t])
+            predicted = algorithm.predict(model.learner, state, query_x[t])
         found.append(float((predicted - batch.query_y[t]).square().mean()))
     return np.array(found)
 
