@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -310,12 +309,17 @@ def measure(name: str, arm: str, seconds: float) -> dict[str, float | list[float
             began = time.perf_counter()
             step()
             durations.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "tasks_per_second": N_TASKS / statistics.median(durations),
-        "megabytes": peak / 1024,
+        "megabytes": peak_megabytes(),
         "gradient": gradient.tolist(),
     }
+
+
+def peak_megabytes() -> float:
+    """Return the peak memory of this process; `resource.getrusage` would count that of the process it was forked from."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def in_own_process(name: str, arm: str, seconds: float) -> dict[str, float | list[float]]:
