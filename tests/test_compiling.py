@@ -136,3 +136,32 @@ def test_fit_with_the_recorded_graph_gives_the_features_of_plain_training(algori
     )
     assert "metafe" not in {record.name for record in caplog.records}, "it has to compile here, not fall back"
     np.testing.assert_allclose(compiled, plain, rtol=1e-3, atol=1e-4)
+
+
+class WithUnusedParameter(MLP):
+    name = "unused"
+
+    def build(self, input_shape):
+        network = super().build(input_shape)
+        network.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
+        return network
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_a_parameter_that_no_loss_reaches_stays_where_it_is(compile, caplog, monkeypatch):
+    monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: graph)
+    rng = np.random.default_rng(0)
+    extractor = MetaFeatureExtractor(
+        WithUnusedParameter(depth=1, width=8, n_features=4),
+        MAML(n_steps=1),
+        augment=None,
+        max_steps=3,
+        optimizer="adamw",
+        weight_decay=0.5,
+        learning_rate=0.1,
+        compile=compile,
+        validation_fraction=0,
+        random_state=0,
+    ).fit(rng.normal(size=(90, 6)), np.repeat(np.arange(6), 15))
+    assert "metafe" not in {record.name for record in caplog.records}, "it has to compile here, not fall back"
+    assert extractor.model_.learner.backbone.unused.tolist() == [1.0] * 3

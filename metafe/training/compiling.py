@@ -24,7 +24,8 @@ TOLERANCE = 1e-3
 _log = logging.getLogger("metafe")
 _TENSORS = ("support_x", "support_y", "query_x", "query_y")
 
-Joint = Callable[[list[Tensor], list[Tensor]], tuple[Tensor, ...]]
+# Of parameters and a batch: the loss, and the gradient of each parameter, None where the loss does not reach it.
+Joint = Callable[[list[Tensor], list[Tensor]], tuple[Tensor | None, ...]]
 
 
 def check_compile(compile: Any) -> bool | Literal["auto"]:
@@ -107,7 +108,10 @@ class CompiledLoss:
         parameters = self._parameters()
         with torch.no_grad():
             loss, *gradients = joint([p.detach() for p in parameters], tensors)
-        return carry_gradient(loss, parameters, gradients), {}
+        assert loss is not None
+        # A gradient of zeros is not none: weight decay and moments would move the parameter.
+        reached = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
+        return carry_gradient(loss, [p for p, _ in reached], [g for _, g in reached]), {}
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for p in self.learner.parameters() if p.requires_grad]
@@ -131,13 +135,12 @@ class CompiledLoss:
         names = [f"learner.{name}" for name, p in self.learner.named_parameters() if p.requires_grad]
         loss_module = _Loss(self.algorithm, self.learner, n_way, context)
 
-        def joint(parameters: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor, ...]:
+        def joint(parameters: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor | None, ...]:
             with torch.enable_grad():
                 leaves = [p.detach().requires_grad_() for p in parameters]
                 loss = functional_call(loss_module, dict(zip(names, leaves, strict=True)), tuple(tensors))
                 gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
-            filled = (torch.zeros_like(p) if g is None else g for p, g in zip(leaves, gradients, strict=True))
-            return (loss.detach(), *filled)
+            return (loss.detach(), *gradients)
 
         return joint
 
@@ -159,7 +162,7 @@ class _Loss(nn.Module):
 
 def _compile_and_run(
     function: Joint, parameters: list[Tensor], tensors: list[Tensor]
-) -> tuple[Joint, tuple[Tensor, ...]]:
+) -> tuple[Joint, tuple[Tensor | None, ...]]:
     graph = make_fx(function)(parameters, tensors)
     with warnings.catch_warnings():
         # Those of the compiler are about its own code.
@@ -169,8 +172,8 @@ def _compile_and_run(
             return compiled, compiled(parameters, tensors)
 
 
-def _relative_difference(found: tuple[Tensor, ...], wanted: tuple[Tensor, ...]) -> float:
-    a, b = (torch.cat([t.double().flatten() for t in side]) for side in (found, wanted))
+def _relative_difference(found: tuple[Tensor | None, ...], wanted: tuple[Tensor | None, ...]) -> float:
+    a, b = (torch.cat([t.double().flatten() for t in side if t is not None]) for side in (found, wanted))
     return float((a - b).norm() / b.norm().clamp_min(torch.finfo(torch.float64).tiny))
 
 
