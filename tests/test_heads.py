@@ -197,10 +197,10 @@ class TestTransductive:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (TIM(temperature=-1.0), r"TIM temperature must be a finite number of at least 0\.0; got -1\.0"),
+        (TIM(temperature=-1.0), r"TIM temperature must be a finite number of at least 0; got -1\.0"),
         (TIM(support_weight=np.nan), r"TIM support_weight must be a finite number"),
         (TIM(n_steps=1.5), r"TIM n_steps must be a whole number of at least 1; got 1\.5"),
-        (PTMAP(power="half"), r"PTMAP power must be a finite number of at least 0\.0; got 'half'"),
+        (PTMAP(power="half"), r"PTMAP power must be a finite number of at least 0; got 'half'"),
         (PTMAP(n_steps=True), r"PTMAP n_steps must be a whole number of at least 0; got True"),
     ],
 )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any, Literal
 
 import torch
@@ -13,7 +11,6 @@ from torch import Tensor, nn
 
 from metafe.contracts import (
     Context,
-    InvalidParameterError,
     Learner,
     MetaAlgorithm,
     Problem,
@@ -356,21 +353,6 @@ def _mean_one_by_one(learner: Learner, parts: Iterable[tuple[Tensor, Tensor]]) -
 
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     return b if a is None else a if b is None else a + b
-
-
-def check_number(algorithm: MetaAlgorithm, parameter: str, minimum: float) -> None:
-    """Check that a parameter is a finite number of at least ``minimum``.
-
-    Raises
-    ------
-    InvalidParameterError
-        Naming the algorithm, the parameter and what was received.
-    """
-    value = getattr(algorithm, parameter)
-    if isinstance(value, bool) or not isinstance(value, Real) or not minimum <= float(value) < math.inf:
-        raise InvalidParameterError(
-            f"{algorithm.name} {parameter} must be a finite number of at least {minimum:g}; got {value!r}."
-        )
 
 
 def _features(learner: Learner, state: State, x: Tensor) -> Tensor:

@@ -12,9 +12,19 @@ from metafe.algorithms.gradient_based import (
     Episode,
     GradientAlgorithm,
     LinearHeadLearner,
-    check_number,
 )
-from metafe.contracts import Context, Float, Int, Learner, Problem, TaskBatch, carry_gradient, check_choice, check_sizes
+from metafe.contracts import (
+    Context,
+    Float,
+    Int,
+    Learner,
+    Problem,
+    TaskBatch,
+    carry_gradient,
+    check_choice,
+    check_numbers,
+    check_sizes,
+)
 from metafe.contracts.spaces import SearchSpace
 from metafe.inner_loop import InnerLoop, Parameters, Rates
 
@@ -103,8 +113,8 @@ class IMAML(GradientAlgorithm):
             A setting that cannot be.
         """
         check_sizes(self.name, n_steps=self.n_steps, cg_steps=self.cg_steps)
-        check_number(self, "inner_rate", 0)
-        check_number(self, "regularisation", 1e-12)
+        check_numbers(self.name, inner_rate=self.inner_rate)
+        check_numbers(self.name, 1e-12, regularisation=self.regularisation)
         check_choice(self.name, "inner_optimizer", self.inner_optimizer, ("sgd", "adam"))
         if self.adapt_steps is not None:
             check_sizes(self.name, adapt_steps=self.adapt_steps)

@@ -16,7 +16,6 @@ from metafe.algorithms.gradient_based import (
     LearnedRates,
     LinearHeadLearner,
     apply_linear,
-    check_number,
     flat_name,
     task_rows,
 )
@@ -31,6 +30,7 @@ from metafe.contracts import (
     State,
     TaskBatch,
     check_choice,
+    check_numbers,
     check_sizes,
     task_loss,
 )
@@ -374,10 +374,10 @@ def check_inner_settings(algorithm: MAML | ANIL) -> None:
         Naming the algorithm, the setting and what was received.
     """
     check_sizes(algorithm.name, n_steps=algorithm.n_steps)
-    check_number(algorithm, "inner_rate", 0)
+    check_numbers(algorithm.name, inner_rate=algorithm.inner_rate)
     check_choice(algorithm.name, "inner_optimizer", algorithm.inner_optimizer, ("sgd", "adam"))
     if algorithm.momentum is not None:
-        check_number(algorithm, "momentum", 0)
+        check_numbers(algorithm.name, momentum=algorithm.momentum)
     if algorithm.adapt_steps is not None:
         check_sizes(algorithm.name, adapt_steps=algorithm.adapt_steps)
 

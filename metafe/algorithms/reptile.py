@@ -12,7 +12,6 @@ from metafe.algorithms.gradient_based import (
     GradientAlgorithm,
     LinearHeadLearner,
     Metrics,
-    check_number,
 )
 from metafe.contracts import (
     Context,
@@ -24,6 +23,7 @@ from metafe.contracts import (
     accuracy,
     carry_gradient,
     check_choice,
+    check_numbers,
     check_sizes,
 )
 from metafe.contracts.spaces import SearchSpace
@@ -119,9 +119,9 @@ class Reptile(GradientAlgorithm):
         check_sizes(
             self.name, n_steps=self.n_steps, inner_batch_size=self.inner_batch_size, adapt_steps=self.adapt_steps
         )
-        check_number(self, "inner_rate", 0)
+        check_numbers(self.name, inner_rate=self.inner_rate)
         if self.momentum is not None:
-            check_number(self, "momentum", 0)
+            check_numbers(self.name, momentum=self.momentum)
         check_choice(self.name, "inner_optimizer", self.inner_optimizer, ("sgd", "adam"))
         return super().build(backbone, n_features, problem)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from metafe.contracts.algorithm import Context, MetaAlgorithm, State
 from metafe.contracts.augmentation import Augmentation
 from metafe.contracts.backbone import Backbone
-from metafe.contracts.checks import check_choice, check_sizes
+from metafe.contracts.checks import check_choice, check_numbers, check_sizes
 from metafe.contracts.errors import (
     AdaptedSettingWarning,
     DuplicatePluginError,
@@ -84,6 +84,7 @@ __all__ = [
     "accuracy",
     "carry_gradient",
     "check_choice",
+    "check_numbers",
     "check_sizes",
     "collate",
     "features_of_batch",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 from metafe.contracts.errors import InvalidParameterError
@@ -34,8 +35,39 @@ def check_sizes(owner: str, minimum: int = 1, **sizes: Any) -> None:
     metafe.contracts.errors.InvalidParameterError: mlp depth must be a whole number of at least 1; got 0.
     """
     for name, value in sizes.items():
-        if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
+        if not _is_number(value, Integral, minimum):
             raise InvalidParameterError(f"{owner} {name} must be a whole number of at least {minimum}; got {value!r}.")
+
+
+def check_numbers(owner: str, minimum: float = 0.0, **numbers: Any) -> None:
+    """Check that hyperparameters are finite numbers of at least ``minimum``.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the plugin.
+    minimum : float, default=0.0
+    **numbers
+        Hyperparameters by name.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the owner, the hyperparameter and what was received.
+
+    Examples
+    --------
+    >>> check_numbers("maml", inner_rate=0.1)
+    >>> check_numbers("maml", inner_rate=-1)
+    Traceback (most recent call last):
+    ...
+    metafe.contracts.errors.InvalidParameterError: maml inner_rate must be a finite number of at least 0; got -1.
+    """
+    for name, value in numbers.items():
+        if not _is_number(value, Real, minimum):
+            raise InvalidParameterError(
+                f"{owner} {name} must be a finite number of at least {minimum:g}; got {value!r}."
+            )
 
 
 def check_choice(owner: str, name: str, value: object, choices: Iterable[object]) -> None:
@@ -59,3 +91,7 @@ def check_choice(owner: str, name: str, value: object, choices: Iterable[object]
     known = list(choices)
     if value not in known:
         raise InvalidParameterError(f"{owner} {name} must be one of {known}; got {value!r}.")
+
+
+def _is_number(value: object, kind: type, minimum: float) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and minimum <= value < math.inf  # type: ignore[operator]

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import Bounds, minimize
 from scipy.special import log_softmax, softmax
 
-from metafe.heads.checks import check_at_least
+from metafe.contracts import check_numbers, check_sizes
 from metafe.heads.transductive import TransductiveClassifier, centred, class_means, squared_distances, to_unit_length
 
 
@@ -76,8 +76,9 @@ class TIM(TransductiveClassifier):
         self.n_steps = n_steps
 
     def _check_parameters(self) -> None:
-        check_at_least(self, 0.0, "temperature", "support_weight", "conditional_weight", "reach")
-        check_at_least(self, 1, "n_steps")
+        check_numbers("TIM", temperature=self.temperature, support_weight=self.support_weight)
+        check_numbers("TIM", conditional_weight=self.conditional_weight, reach=self.reach)
+        check_sizes("TIM", n_steps=self.n_steps)
 
     def _probabilities(self, support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> np.ndarray:
         if self.centre:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from metafe.contracts import InvalidParameterError
+from metafe.contracts import InvalidParameterError, check_numbers, check_sizes
 from metafe.contracts.errors import suggest
 
 _OPTIMIZERS: dict[str, Any] = {
@@ -64,14 +63,9 @@ class TrainingSettings:
     n_validation_tasks: int = 200
 
     def __post_init__(self) -> None:
-        for name, minimum in (("max_steps", 0), ("meta_batch_size", 1), ("patience", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < minimum:
-                raise InvalidParameterError(f"{name} must be a whole number of at least {minimum}; got {value!r}.")
-        for name in ("learning_rate", "weight_decay"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 <= float(value) < math.inf:
-                raise InvalidParameterError(f"{name} must be a finite number of at least 0; got {value!r}.")
+        check_sizes("training", minimum=0, max_steps=self.max_steps)
+        check_sizes("training", meta_batch_size=self.meta_batch_size, patience=self.patience)
+        check_numbers("training", learning_rate=self.learning_rate, weight_decay=self.weight_decay)
         for name, known in (("optimizer", _OPTIMIZERS), ("schedule", _SCHEDULES)):
             value = getattr(self, name)
             if value not in known:
