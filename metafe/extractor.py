@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from metafe.training.feature_model import FeatureModel
 
 _KIND_OF_PARAMETER = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source"}
+_LABELS = {"classification": "classes", "regression": "continuous targets"}
 # Enough to tell two data sets apart without reading all of a memory-mapped one.
 HASHED_ROWS = 256
 _TRAINING_PARAMETERS = (
@@ -254,17 +255,22 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Raises
         ------
         InvalidInputError
-            Labels that do not fit the rows.
+            Labels that do not fit the rows, or of another kind than those that the tasks of `fit` had.
         """
         from metafe.inputs import check_target
 
         check_is_fitted(self)
         rows = self._check_rows(X_support)
+        learned = self.model_.learner.problem.kind
         # In the units that the learner knows: those of a few rows would hide how a task differs from others.
-        known_scale = (self.target_mean_, self.target_scale_) if hasattr(self, "target_mean_") else None
-        target = check_target(rows, y_support, known_scale)
+        target = check_target(rows, y_support, self._target_scale() if learned == "regression" else None)
         if target.y is None:
             raise InvalidInputError("adapt needs the label of each support row; got none. Pass y_support.")
+        if learned not in (target.kind, "unlabelled"):
+            raise InvalidInputError(
+                f"adapt needs {_LABELS[learned]}, as the tasks of fit had; got {_LABELS[target.kind]}. "
+                f"Pass {_LABELS[learned]}, or fit on {_LABELS[target.kind]}."
+            )
         n_way = 0 if target.classes is None else len(target.classes)
         adapted = copy.copy(self)
         adapted.model_ = self.model_.adapt(rows, target.y, n_way, self._device())
@@ -297,7 +303,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 f"{kind}; got {self.model_.algorithm.name!r}. Call adapt first, or train with another algorithm."
             )
         predicted = self.model_.predict(self._check_rows(X), self._device())
-        return predicted if self.model_.n_way else predicted * self.target_scale_ + self.target_mean_
+        if self.model_.n_way:
+            return predicted
+        mean, scale = self._target_scale()
+        return predicted * scale + mean
 
     def adapts_head(self, kind: ProblemKind) -> bool:
         """Tell whether the algorithm has learned to adapt a head of its own to problems of a kind.
@@ -534,6 +543,12 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 f"X must have rows of shape {self.input_shape_}, as in fit; got {rows.shape[1:]}. Resize or reshape them."
             )
         return rows
+
+    def _target_scale(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean and scale of the targets in `fit`; tasks that bring their own targets leave them as they are."""
+        n_targets = self.model_.learner.problem.n_targets
+        own = np.zeros(n_targets), np.ones(n_targets)
+        return (self.target_mean_, self.target_scale_) if hasattr(self, "target_mean_") else own
 
     def _device(self) -> Any:
         from metafe.training.settings import resolve_device

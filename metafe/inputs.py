@@ -111,7 +111,7 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
         Checked rows.
     y : array-like of shape (n,) or (n, n_targets), or None
     known_scale : tuple of ndarray of shape (n_targets,) or None, default=None
-        Of the targets that were learned from: ``y`` is standardised by them and continuous, whole numbers or not. By
+        Of the targets that were learned from: numbers are continuous, whole or not, and standardised by them. By
         their own if None.
 
     Returns
@@ -130,7 +130,8 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
         y = _check_y(y, multi_output=True)
         kind = type_of_target(y, input_name="y")
     _check_length("y", y, X)
-    if known_scale is not None or kind in ("continuous", "continuous-multioutput"):
+    learned_from_targets = known_scale is not None and not isinstance(y.flat[0], str)
+    if learned_from_targets or kind in ("continuous", "continuous-multioutput"):
         with _saying_the_fix():
             targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y").reshape(len(y), -1)
         return _standardised(targets, known_scale)

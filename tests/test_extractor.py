@@ -21,9 +21,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from metafe import FewShotClassifier, MetaFeatureExtractor
-from metafe.algorithms import ProtoNet
+from metafe.algorithms import MAML, ProtoNet
 from metafe.backbones import MLP, Conv4
-from metafe.contracts import FeatureQualityWarning, InvalidParameterError
+from metafe.contracts import FeatureQualityWarning, InvalidInputError, InvalidParameterError
 from metafe.tasks import ClassTasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::metafe.MetafeWarning")
@@ -268,6 +268,31 @@ class TestAdapting:
         extractor = small().fit(*blobs)
         with pytest.raises(ValueError, match="adapt needs the label of each support row"):
             extractor.adapt(blobs[0], None)
+
+    def test_classes_were_learned_from_and_targets_come(self, small, blobs):
+        X, y = blobs
+        with pytest.raises(
+            InvalidInputError,
+            match=r"adapt needs classes, as the tasks of fit had; got continuous targets\. Pass classes, or fit on cont",
+        ):
+            small().fit(X, y).adapt(X, y + 0.5)
+
+    @pytest.mark.parametrize("algorithm", ["supervised", "r2d2"])
+    def test_targets_were_learned_from_and_classes_come(self, small, blobs, algorithm):
+        X, y = blobs
+        extractor = small(algorithm=algorithm, validation_fraction=0).fit(X, X[:, 0])
+        with pytest.raises(
+            InvalidInputError, match="adapt needs continuous targets, as the tasks of fit had; got classes"
+        ):
+            extractor.adapt(X, np.array(list("abcdefgh"))[y])
+        assert np.isfinite(extractor.adapt(X, y).transform(X)).all(), "whole numbers are targets too"
+
+    def test_tasks_with_targets_of_their_own_keep_their_units(self, small):
+        extractor = small(algorithm=MAML(inner_rate=1e-3), tasks="sinusoid", validation_fraction=0)
+        extractor.fit(np.zeros((20, 1)))
+        X = np.linspace(-5, 5, 10)[:, None]
+        near, far = (extractor.adapt(X, level + np.sin(X[:, 0])).predict_adapted(X) for level in (0, 10))
+        assert np.abs(far - near).max() < 5, "a few small steps from what was learned do not get there"
 
 
 class TestWithoutLabels:
