@@ -16,8 +16,8 @@ TOLERANCE = 1e-3
 class PTMAP(TransductiveClassifier):
     r"""Class centres that move to the query rows which balanced optimal transport assigns to them.
 
-    All rows given to one `predict` are one query set, of which **equally many are assumed to belong to each class**: the
-    transport gives every class the same share. Where that is not so, some rows are assigned wrongly by construction.
+    **Equally many rows of a query set are assumed to belong to each class**: the transport gives every class the same
+    share. Where that is not so, some rows are assigned wrongly by construction.
 
     Parameters
     ----------
@@ -29,15 +29,6 @@ class PTMAP(TransductiveClassifier):
         Share of the way that centres go to their new place in an iteration; published.
     n_steps : int, default=20
         Iterations.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Sorted labels.
-    support_ : ndarray of shape (n_support, n_features) float64
-        The labelled rows.
-    codes_ : ndarray of shape (n_support,)
-        Position of each row's label in ``classes_``.
 
     Notes
     -----

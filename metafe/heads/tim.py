@@ -13,8 +13,8 @@ from metafe.heads.transductive import TransductiveClassifier, centred, class_mea
 class TIM(TransductiveClassifier):
     r"""Class weights that fit the support set and are sure, but not one-sided, about the query set.
 
-    All rows given to one `predict` are one query set, of which about equally many should belong to each class: the third
-    term of the loss asks for it. With many more of some classes than of others it can do worse than the nearest mean.
+    About equally many rows of a query set should belong to each class: the third term of the loss asks for it. With many
+    more of some classes than of others it can do worse than the nearest mean.
 
     Parameters
     ----------
@@ -32,15 +32,6 @@ class TIM(TransductiveClassifier):
         weights go to infinity and probabilities to 0 and 1.
     n_steps : int, default=100
         Most iterations of the optimiser.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Sorted labels.
-    support_ : ndarray of shape (n_support, n_features) float64
-        The labelled rows.
-    codes_ : ndarray of shape (n_support,)
-        Position of each row's label in ``classes_``.
 
     Notes
     -----
