@@ -350,8 +350,46 @@ _VECTORISED_LAYERS = (
 
 def _layer_stands_vectorising(layer: nn.Module) -> bool:
     if isinstance(layer, nn.modules.dropout._DropoutNd):
-        return not layer.training or layer.p == 0
+        return _is_idle(layer)
     return isinstance(layer, _VECTORISED_LAYERS) and type(layer).__module__.startswith("torch.nn.modules.")
+
+
+def stands_threads(module: nn.Module) -> bool:
+    """Say whether several threads may call networks of one module at a time and give what one thread gives.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    bool
+        True where all layers are torch's own, or of a built-in backbone, and draw no random numbers: of those, which
+        thread comes first would decide which it gets. A layer of somebody else's may keep anything between calls.
+
+    Examples
+    --------
+    >>> import torch
+    >>> stands_threads(torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU()))
+    True
+    >>> stands_threads(torch.nn.Dropout())
+    False
+    """
+    return all(_layer_stands_threads(layer) for layer in module.modules())
+
+
+def _layer_stands_threads(layer: nn.Module) -> bool:
+    if isinstance(layer, nn.modules.dropout._DropoutNd):
+        return _is_idle(layer)
+    if isinstance(
+        layer, nn.RReLU | nn.FractionalMaxPool2d | nn.FractionalMaxPool3d | nn.MultiheadAttention | nn.RNNBase
+    ):
+        return False
+    return type(layer).__module__.startswith(("torch.nn.modules.", "metafe.backbones."))
+
+
+def _is_idle(dropout: nn.modules.dropout._DropoutNd) -> bool:
+    return not dropout.training or dropout.p == 0
 
 
 def _named_tensors(module: nn.Module, remove_duplicate: bool) -> list[tuple[str, Tensor]]:

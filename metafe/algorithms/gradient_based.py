@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from metafe.algorithms.task_threads import map_in_threads
 from metafe.contracts import (
     Context,
     Learner,
@@ -21,7 +22,7 @@ from metafe.contracts import (
     check_choice,
     task_loss,
 )
-from metafe.inner_loop import InnerLoop, Parameters, Rates, TaskNetwork, stands_vectorising
+from metafe.inner_loop import InnerLoop, Parameters, Rates, TaskNetwork, stands_threads, stands_vectorising
 
 Adapts = Literal["all", "head", "body"]
 LearnedRates = Literal["none", "layer_step", "element"]
@@ -260,7 +261,9 @@ class GradientAlgorithm(MetaAlgorithm):
     def over_tasks(
         self, learner: Learner, batch: TaskBatch, function: Callable[[Episode, TaskBatch], tuple[Tensor, Tensor]]
     ) -> tuple[Tensor, Tensor]:
-        """Sum a loss over all tasks at once, or over one after the other, as ``vectorise`` says.
+        """Sum a loss over all tasks at once, or over each on its own, as ``vectorise`` says.
+
+        On a CPU, tasks on their own run side by side, one on each of torch's threads, where the network allows it.
 
         Parameters
         ----------
@@ -278,8 +281,15 @@ class GradientAlgorithm(MetaAlgorithm):
         if self.vectorises(learner):
             loss, predicted = function(self.episode(learner, batch.n_way, len(batch)), batch)
             return loss / len(batch), predicted.flatten(0, -2)
-        parts = (function(self.episode(learner, batch.n_way), task) for task in tasks_of(batch))
-        return _mean_one_by_one(learner, parts)
+        parameters = [p for p in learner.parameters() if p.requires_grad]
+
+        def differentiated(task: TaskBatch) -> _Differentiated:
+            # At once, so that memory holds the graphs of the tasks at work alone.
+            return _differentiated(*function(self.episode(learner, batch.n_way), task), parameters)
+
+        tasks = tasks_of(batch)
+        side_by_side = batch.query_x.device.type == "cpu" and stands_threads(learner.backbone)
+        return _mean(parameters, (map_in_threads if side_by_side else map)(differentiated, tasks))
 
     def vectorises(self, learner: Learner) -> bool:
         """Say whether all tasks of a batch are computed at once."""
@@ -333,19 +343,28 @@ def tasks_of(batch: TaskBatch) -> list[TaskBatch]:
     ]
 
 
-def _mean_one_by_one(learner: Learner, parts: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Differentiate each task's loss as soon as it is known, so that memory holds the graph of one task."""
-    parameters = [p for p in learner.parameters() if p.requires_grad]
+class _Differentiated(NamedTuple):
+    loss: Tensor
+    predicted: Tensor
+    gradients: tuple[Tensor | None, ...]
+
+
+def _differentiated(loss: Tensor, predicted: Tensor, parameters: Sequence[Tensor]) -> _Differentiated:
+    gradients: tuple[Tensor | None, ...] = (None,) * len(parameters)
+    if loss.requires_grad:
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return _Differentiated(loss.detach(), predicted.detach(), gradients)
+
+
+def _mean(parameters: Sequence[Tensor], tasks: Iterable[_Differentiated]) -> tuple[Tensor, Tensor]:
+    """Return the mean loss, which carries the mean of the gradients, and all outputs."""
     losses: list[Tensor] = []
     outputs: list[Tensor] = []
     gradients: list[Tensor | None] = [None] * len(parameters)
-    for loss, predicted in parts:
-        losses.append(loss.detach())
-        outputs.append(predicted.detach())
-        if loss.requires_grad:
-            found = torch.autograd.grad(loss, parameters, allow_unused=True)
-            gradients = [_sum(*pair) for pair in zip(gradients, found, strict=True)]
-        del loss, predicted
+    for task in tasks:
+        losses.append(task.loss)
+        outputs.append(task.predicted)
+        gradients = [_sum(*pair) for pair in zip(gradients, task.gradients, strict=True)]
     reached = [(p, g / len(losses)) for p, g in zip(parameters, gradients, strict=True) if g is not None]
     mean = torch.stack(losses).mean()
     return carry_gradient(mean, [p for p, _ in reached], [g for _, g in reached]), torch.cat(outputs)

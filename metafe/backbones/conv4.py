@@ -11,6 +11,7 @@ from torch import nn
 from metafe.backbones.layers import (
     MONOTONE_ACTIVATIONS,
     Activation,
+    ChannelsLast,
     Normalisation,
     activation_layer,
     check_dropout,
@@ -117,8 +118,8 @@ class Conv4(ImageBackbone):
             sides = [side // 2 for side in sides] if pools else sides
         if self.pooling == "mean":
             blocks.append(nn.AdaptiveAvgPool2d(1))
-        # Convolutions take their layout from their weights: channels last is what CPU kernels are fastest with.
-        network = nn.Sequential(*blocks, nn.Flatten())
+        # Channels last is what CPU kernels are fastest with.
+        network = nn.Sequential(ChannelsLast(), *blocks, nn.Flatten())
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _block(self, n_in: int, n_out: int, pools: bool) -> nn.Sequential:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
 
 from metafe.contracts import InvalidParameterError
 from metafe.contracts.errors import suggest
@@ -32,6 +32,21 @@ _NORMALISATIONS: dict[tuple[str, int], Callable[[int], nn.Module]] = {
     ("none", 1): lambda width: nn.Identity(),
     ("none", 2): lambda width: nn.Identity(),
 }
+
+
+class ChannelsLast(nn.Module):
+    """Lay images out with their channels last in memory, which convolutions and what follows them then keep.
+
+    With a single channel both layouts are the same numbers, told apart by strides alone, and kernels take them for
+    the slow one.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the same images, ``(b, C, H, W)``."""
+        if x.shape[1] > 1:
+            # Convolutions take their layout from their weights.
+            return x
+        return x.reshape(-1, *x.shape[2:], 1).permute(0, 3, 1, 2)
 
 
 def activation_layer(name: str) -> nn.Module:
