@@ -109,7 +109,8 @@ def few_shot_score(
 
     Notes
     -----
-    The interval treats episodes as independent draws; it does not tell how other novel classes would fare.
+    The interval treats episodes as independent draws; it does not tell how other novel classes would fare. An episode
+    whose adaptation diverges scores minus infinity, and so does the mean.
 
     Examples
     --------
@@ -174,6 +175,8 @@ def _scores(data: TaskData, episodes: list[Any], head: Any) -> np.ndarray:
 
 
 def _adapted_scores(transformer: Any, X: Any, data: TaskData, episodes: list[Any], head: Any) -> np.ndarray:
+    from metafe.training.probe import WORST
+
     scores = []
     for episode in episodes:
         support, query = _safe_indexing(X, episode.support), _safe_indexing(X, episode.query)
@@ -188,16 +191,20 @@ def _adapted_scores(transformer: Any, X: Any, data: TaskData, episodes: list[Any
             episode.query_y,
             episode.classes,
         )
-        scores.append(_scores(own, [renumbered], head)[0])
+        scores.append(_scores(own, [renumbered], head)[0] if np.isfinite(features).all() else WORST)
     return np.array(scores)
 
 
 def _own_score(transformer: Any, X: Any, episode: Any) -> float:
+    from metafe.training.probe import WORST
+
     adapted = transformer.adapt(_safe_indexing(X, episode.support), episode.support_y)
     predicted = adapted.predict_adapted(_safe_indexing(X, episode.query))
+    if not np.isfinite(predicted).all():
+        return WORST
     if episode.classes is not None:
         return float((predicted.argmax(axis=1) == episode.query_y).mean())
-    return float(r2_score(episode.query_y, predicted)) if np.isfinite(predicted).all() else -np.inf
+    return float(r2_score(episode.query_y, predicted))
 
 
 def _score_head(

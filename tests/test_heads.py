@@ -309,6 +309,16 @@ class TestPredictAdapted:
 class TestFewShotScore:
     JUDGE: ClassVar = {"n_way": 3, "n_shot": 1, "n_query": 10, "n_episodes": 40, "random_state": 0}
 
+    @pytest.mark.parametrize(
+        "judged", [{"head": "own"}, {"adapt": True}, {"adapt": True, "head": LogisticRegression()}], ids=str
+    )
+    def test_an_episode_that_diverges_scores_worst(self, small, blobs, judged):
+        extractor = small("mlp", "maml", validation_fraction=0).fit(*blobs)
+        extractor.algorithm_.set_params(inner_rate=1e30)
+        score = few_shot_score(extractor, *blobs, **self.JUDGE | judged)
+        assert score.mean == -np.inf
+        assert (score.scores == -np.inf).all()
+
     def test_own_of_protonet_scores_as_the_centroid(self, fitted, blobs):
         X, y = (part[blobs[1] >= 5] for part in blobs)
         own, centroid = (

@@ -24,7 +24,8 @@ class MetaSGD(MAML):
     shared_head : bool, default=False
         As in MAML.
     adapt_steps : int or None, default=None
-        Inner steps outside training; ``None`` is ``n_steps``.
+        Inner steps outside training; ``None`` is ``n_steps``. With more of them, rates learned for ``n_steps`` may
+        diverge.
     batch_statistics : {"support", "task"}, default="support"
         As in MAML.
     vectorise : {"auto"} or bool, default="auto"
