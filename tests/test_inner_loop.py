@@ -310,7 +310,7 @@ def test_adapting_lowers_the_loss_and_keeps_rows_independent(algorithm):
 
 
 def test_state_holds_what_has_changed_and_the_head_of_the_task():
-    statistics = {f"backbone-{i}-1-running_{kind}" for i in (0, 1) for kind in ("mean", "var")}
+    statistics = {f"backbone-{i}-1-running_{kind}" for i in (1, 2) for kind in ("mean", "var")}
     head = {"head-weight", "head-bias"}
     for adapts in ("all", "head", "body"):
         algorithm = MAML(adapts=adapts)
@@ -340,7 +340,7 @@ def test_features_of_many_tasks_are_those_of_each(algorithm, vectorise, monkeypa
 def test_unadapted_features_use_fixed_statistics():
     algorithm = MAML()
     learner, (x, _) = conv_learner(algorithm).eval(), task()
-    learner.backbone[0][1].running_mean += 1.0
+    learner.backbone[1][1].running_mean += 1.0
     assert torch.equal(algorithm.features(learner, {}, x), learner.backbone(x))
 
 

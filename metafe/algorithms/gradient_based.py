@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from metafe.inner_loop import InnerLoop, Parameters, Rates, TaskNetwork, stands_
 Adapts = Literal["all", "head", "body"]
 LearnedRates = Literal["none", "layer_step", "element"]
 Metrics = dict[str, float | Tensor]
+Result = TypeVar("Result")
 
 HEAD = ("head.weight", "head.bias")
 # Adapted values, over all tasks that are adapted to at once outside training: some hundred megabytes.
@@ -190,15 +191,19 @@ class GradientAlgorithm(MetaAlgorithm):
     def features_of_tasks(
         self, learner: Learner, batch: TaskBatch, context: Context
     ) -> Iterable[tuple[Tensor, Tensor]]:
-        """Adapt to many tasks at once where that is faster, and return their features."""
+        """Adapt to many tasks at once where that is faster, or to some side by side, and return their features."""
         if not self.vectorises(learner):
-            yield from super().features_of_tasks(learner, batch, context)
+            yield from _each_task(learner, batch, lambda task: self._features_of_task(learner, task, context))
             return
         n_values = sum(p.numel() for p in learner.parameters())
         n_tasks = max(1, _VALUES_AT_ONCE // max(1, n_values))
         for start in range(0, len(batch), n_tasks):
             part = slice(start, start + n_tasks)
             yield from self._features_at_once(learner, batch, part, context)
+
+    def _features_of_task(self, learner: Learner, task: TaskBatch, context: Context) -> tuple[Tensor, Tensor]:
+        state = self.adapt(learner, task.support_x, task.support_y, task.n_way, context)
+        return self.features(learner, state, task.support_x), self.features(learner, state, task.query_x)
 
     def _features_at_once(
         self, learner: Learner, batch: TaskBatch, part: slice, context: Context
@@ -287,9 +292,7 @@ class GradientAlgorithm(MetaAlgorithm):
             # At once, so that memory holds the graphs of the tasks at work alone.
             return _differentiated(*function(self.episode(learner, batch.n_way), task), parameters)
 
-        tasks = tasks_of(batch)
-        side_by_side = batch.query_x.device.type == "cpu" and stands_threads(learner.backbone)
-        return _mean(parameters, (map_in_threads if side_by_side else map)(differentiated, tasks))
+        return _mean(parameters, _each_task(learner, batch, differentiated))
 
     def vectorises(self, learner: Learner) -> bool:
         """Say whether all tasks of a batch are computed at once."""
@@ -341,6 +344,12 @@ def tasks_of(batch: TaskBatch) -> list[TaskBatch]:
         TaskBatch(batch.support_x[t], batch.support_y[t], batch.query_x[t], batch.query_y[t], batch.n_way)
         for t in range(len(batch))
     ]
+
+
+def _each_task(learner: Learner, batch: TaskBatch, function: Callable[[TaskBatch], Result]) -> Iterable[Result]:
+    """Call a function for each task, side by side on a CPU where the network allows it."""
+    side_by_side = batch.query_x.device.type == "cpu" and stands_threads(learner.backbone)
+    return (map_in_threads if side_by_side else map)(function, tasks_of(batch))
 
 
 class _Differentiated(NamedTuple):

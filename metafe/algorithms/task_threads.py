@@ -22,7 +22,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     Parameters
     ----------
     function : callable
-        Called in other threads, under the autocast of this one. Draws no random numbers from torch's global generator.
+        Called in other threads, under the autocast and the gradient mode of this one. Draws no random numbers from torch's global generator.
     items : sequence
 
     Yields
@@ -34,10 +34,11 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     if n_threads < 2:
         yield from map(function, items)
         return
-    enabled, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    autocast, dtype = torch.is_autocast_enabled("cpu"), torch.get_autocast_dtype("cpu")
+    gradients = torch.is_grad_enabled()
 
     def call(item: Item) -> Result:
-        with torch.autocast("cpu", dtype, enabled=enabled):
+        with torch.autocast("cpu", dtype, enabled=autocast), torch.set_grad_enabled(gradients):
             return function(item)
 
     with ThreadPoolExecutor(n_threads, initializer=_use_one_thread) as pool:
