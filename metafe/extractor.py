@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -413,17 +413,22 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _fit(self, X: Any, y: Any, groups: Any) -> None:
         from metafe.decisions import Decisions
-        from metafe.fitting import fit_model, split_data
         from metafe.inputs import check_groups, check_rows, check_target
-        from metafe.plugins import notify
-        from metafe.training.progress import show_decisions
 
         decisions = Decisions()
         raw = self.backbone != "auto" and decisions.backbone(self.backbone, None, "unlabelled").raw_input
         rows = check_rows(self, X, raw=raw, reset=True)
         target = check_target(rows, y)
         _, group_codes = check_groups(rows, groups)
-        data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
+        self.input_shape_ = () if raw else rows.shape[1:]
+        self._fit_data(TaskData(rows, target.y, group_codes, np.arange(len(rows))), target, decisions)
+
+    def _fit_data(self, data: TaskData, target: Target, decisions: Any) -> None:
+        """Fit on the rows in use of checked data."""
+        from metafe.fitting import fit_model, split_data
+        from metafe.plugins import notify
+        from metafe.training.progress import show_decisions
+
         recipe = self._recipe(decisions, data)
         notify("metafe_fit_started", extractor=self, settings=vars(recipe.settings))
         learned = fit_model(recipe, data, *split_data(data, recipe))
@@ -431,7 +436,6 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if kept is not learned:
             decisions.keep_rows(kept.model.backbone, compared=self.validation_ is not None)
         self._keep(kept, recipe, target)
-        self.input_shape_ = () if raw else rows.shape[1:]
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)
         notify("metafe_fit_finished", extractor=self)
@@ -439,7 +443,6 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
         """Resolve every parameter; what cannot work is an error before anything is computed."""
         from metafe.fitting import Recipe
-        from metafe.plugins import notify
         from metafe.training.checkpoint import Checkpoint
         from metafe.training.compiling import check_compile
         from metafe.training.settings import resolve_device, resolve_precision
@@ -476,10 +479,18 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             checkpoint=Checkpoint(self.checkpoint, self._fingerprint(seed, data))
             if self.checkpoint is not None
             else None,
-            on_validation=lambda metrics: notify(
-                "metafe_step_finished", extractor=self, step=int(metrics["step"]), metrics=metrics
-            ),
+            on_validation=self._on_validation,
         )
+
+    def _on_validation(self, metrics: Mapping[str, float]) -> bool | None:
+        from metafe.plugins import notify
+
+        notify("metafe_step_finished", extractor=self, step=int(metrics["step"]), metrics=metrics)
+        return self._validated(metrics)
+
+    def _validated(self, metrics: Mapping[str, float]) -> bool | None:
+        """Hear the metrics of a validation; training stops, and keeps the best weights, where True is returned."""
+        return None
 
     def _keep(self, fitted: Fitted, recipe: Recipe, target: Target) -> None:
         """Set the fitted attributes."""
@@ -494,6 +505,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.algorithm_ = recipe.algorithm
         self.tasks_ = recipe.source
         self.history_ = fitted.outcome.history
+        self._interrupted = fitted.outcome.interrupted
         self.n_features_out_ = fitted.model.n_features
 
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
@@ -515,7 +527,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if automatic and min(comparison.low, _low_over_classes(learned, identity)) <= 0:
             return identity
         if not automatic and comparison.high < 0:
-            warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=4)
+            warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=5)
         return learned
 
     def _settings(self, algorithm: MetaAlgorithm) -> Any:

@@ -65,6 +65,10 @@ class Recipe:
     verbose : int
     checkpoint : Checkpoint or None
     on_validation : callable or None
+        Told the metrics of each validation; training stops where it returns True.
+    judge : TaskSource or None
+        What splits the data and makes the meta-validation tasks, judged by the features that `transform` gives, so that
+        fits with other sources and algorithms can be compared; None leaves both to ``source``.
     """
 
     backbone: Backbone
@@ -79,7 +83,8 @@ class Recipe:
     seeds: Seeds
     verbose: int = 0
     checkpoint: Checkpoint | None = None
-    on_validation: Callable[[Mapping[str, float]], None] | None = None
+    on_validation: Callable[[Mapping[str, float]], bool | None] | None = None
+    judge: TaskSource | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,11 @@ def split_data(data: TaskData, recipe: Recipe) -> tuple[TaskData, TaskData | Non
     if reason := recipe.source.accepts(data):
         raise InvalidInputError(reason)
     for sentence in recipe.source.adjustments(data):
-        warnings.warn(sentence, AdaptedSettingWarning, stacklevel=4)
+        warnings.warn(sentence, AdaptedSettingWarning, stacklevel=5)
     if not recipe.validation_fraction:
         return data, None
-    return recipe.source.split(data, recipe.validation_fraction, recipe.seeds.child("split"))
+    splitter = recipe.judge or recipe.source
+    return splitter.split(data, recipe.validation_fraction, recipe.seeds.child("split"))
 
 
 def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData | None) -> Fitted:
@@ -260,11 +266,12 @@ def _validator(recipe: Recipe, valid: TaskData | None, x: np.ndarray) -> Validat
     if recipe.source is None or valid is None:
         return None
     return Validator(
-        recipe.source,
+        recipe.judge or recipe.source,
         valid.with_x(x),
         recipe.settings.n_validation_tasks,
         recipe.seeds.child("validation"),
         recipe.device,
+        adapts=recipe.judge is None,
     )
 
 

@@ -28,6 +28,7 @@ class Identity(Backbone):
     """
 
     name = "identity"
+    trains = False
 
     def __init__(self, scaling: Literal["feature", "all"] = "feature") -> None:
         self.scaling = scaling

@@ -45,6 +45,7 @@ class SklearnTransformer(Backbone):
     """
 
     name = "sklearn"
+    trains = False
     standardise = "none"
 
     def __init__(self, transformer: str | BaseEstimator = "pca") -> None:

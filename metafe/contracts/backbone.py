@@ -30,6 +30,8 @@ class Backbone(Plugin):
     encode_is_view : bool
         True when `encode` only looks at the rows in another way, without computing. Otherwise metafe encodes in chunks
         of constant size, since many kernels compute slightly different numbers in batches of different sizes.
+    trains : bool
+        False when `build` gives a module without parameters, so that there is nothing for an algorithm to train.
     encode_is_rowwise : bool
         True when `encode` computes one row after the other, so that the size of the batch cannot matter. Chunks are then
         not filled up, which saves what the rows that fill them would cost.
@@ -51,6 +53,7 @@ class Backbone(Plugin):
 
     kind = "backbone"
     raw_input: ClassVar[bool] = False
+    trains: ClassVar[bool] = True
     encode_is_view: ClassVar[bool] = False
     encode_is_rowwise: ClassVar[bool] = False
     standardise: Literal["feature", "channel", "all", "none"] = "feature"

@@ -34,6 +34,10 @@ class MissingDependencyError(MetafeError, ImportError):
     """An optional library, or the distribution of a plugin, that is not installed."""
 
 
+class SearchError(MetafeError, RuntimeError):
+    """A search that cannot go on: no trial finished, or its storage holds another search or cannot be reached."""
+
+
 class SavedFormatError(MetafeError, ValueError):
     """A folder that is not a saved extractor, is damaged, or is of a newer format."""
 

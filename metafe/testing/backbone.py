@@ -171,6 +171,10 @@ class BackboneContract(PluginContract):
     def test_build_gives_a_module(self, module: nn.Module) -> None:
         assert isinstance(module, nn.Module)
 
+    def test_says_whether_it_trains(self, plugin: Backbone, module: nn.Module) -> None:
+        trainable = any(p.requires_grad for p in module.parameters())
+        assert plugin.trains == trainable, "trains must say whether the module has parameters to train."
+
     def test_features_are_a_finite_float32_matrix(self, module: nn.Module, rows: Tensor) -> None:
         features = _features(module, rows)
         assert features.ndim == 2, f"Features must be (b, n_features); got {tuple(features.shape)}."

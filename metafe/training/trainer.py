@@ -55,11 +55,14 @@ class Outcome:
         Step of the weights kept.
     interrupted : bool
         Whether the user stopped it.
+    diverged : str
+        A sentence where the loss was not finite; empty where it was.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
     interrupted: bool = False
+    diverged: str = ""
 
 
 class Trainer:
@@ -88,7 +91,7 @@ class Trainer:
         Where to go on from, and to write to at each validation.
     verbose : int, default=0
     on_validation : callable, default=None
-        Called with the metrics of each validation.
+        Called with the metrics of each validation; training stops, and keeps the best weights, where it returns True.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class Trainer:
         compile: bool | Literal["auto"] = False,
         checkpoint: Checkpoint | None = None,
         verbose: int = 0,
-        on_validation: Callable[[Mapping[str, float]], None] | None = None,
+        on_validation: Callable[[Mapping[str, float]], bool | None] | None = None,
     ) -> None:
         self.algorithm = algorithm
         self.learner = learner.to(device)
@@ -131,6 +134,7 @@ class Trainer:
         self._best_score = -math.inf
         self._best_weights: dict[str, torch.Tensor] = {}
         self._without_gain = 0
+        self._told_to_stop = False
 
     def run(self) -> Outcome:
         """Train until the last step, until patience ends or until Ctrl-C.
@@ -163,6 +167,8 @@ class Trainer:
         began, losses = time.perf_counter(), []
         if first_step == 0:
             self._validate(0, math.nan)
+            if self._told_to_stop:
+                return
         with show_progress(f"{self.algorithm.name}", self.settings.max_steps, self.verbose) as report:
             for step in range(first_step, self.settings.max_steps):
                 losses.append(self._step(step, optimizer))
@@ -179,7 +185,7 @@ class Trainer:
                 report(done, metrics)
                 losses = []
                 self._write_checkpoint(done, optimizer, schedule)
-                if self._without_gain >= self.settings.patience:
+                if self._told_to_stop or self._without_gain >= self.settings.patience:
                     return
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
@@ -236,7 +242,7 @@ class Trainer:
         elif _all_finite(self.learner):
             self._keep(step)
         self.outcome.history.append(metrics)
-        self.on_validation(metrics)
+        self._told_to_stop = bool(self.on_validation(metrics))
         return metrics
 
     def _keep_if_better(self, step: int, score: float) -> None:
@@ -270,12 +276,11 @@ class Trainer:
         self.learner.eval()
 
     def _stop_diverged(self, step: int, loss: float) -> None:
-        warnings.warn(
+        self.outcome.diverged = (
             f"Training needs a finite loss; got {loss} by step {step}. The best weights so far are kept. "
-            "Lower learning_rate.",
-            MetafeWarning,
-            stacklevel=2,
+            "Lower learning_rate."
         )
+        warnings.warn(self.outcome.diverged, MetafeWarning, stacklevel=2)
 
     def _write_checkpoint(self, step: int, optimizer: torch.optim.Optimizer, schedule: Any) -> None:
         if self.checkpoint is None:

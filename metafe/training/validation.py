@@ -29,13 +29,24 @@ class Validator:
     seeds : Seeds
         The same seeds give the same tasks.
     device : torch.device
+    adapts : bool, default=True
+        Whether an algorithm whose features depend on the task adapts to it first.
     """
 
-    def __init__(self, source: TaskSource, data: TaskData, n_tasks: int, seeds: Seeds, device: torch.device) -> None:
+    def __init__(
+        self,
+        source: TaskSource,
+        data: TaskData,
+        n_tasks: int,
+        seeds: Seeds,
+        device: torch.device,
+        adapts: bool = True,
+    ) -> None:
         self.source, self.data = source.validation_source(data, seeds)
         self.n_tasks = n_tasks
         self.seeds = seeds
         self.device = device
+        self.adapts = adapts
 
     def score(self, algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser) -> np.ndarray:
         """Return the score of each task by the features that `transform` would give, ``(n_tasks,)``."""
@@ -45,7 +56,7 @@ class Validator:
         self, algorithm: MetaAlgorithm, learner: Learner, normaliser: Normaliser
     ) -> Sequence[TaskBatch]:
         """Return the tasks with features in place of rows."""
-        if self.source.selects_rows and not algorithm.adapts_features:
+        if self.source.selects_rows and not (self.adapts and algorithm.adapts_features):
 
             def forward(rows: torch.Tensor) -> torch.Tensor:
                 with torch.no_grad():

@@ -18,6 +18,7 @@ class Descriptor(ImageBackbone):
     A subclass has ``image_shape``, ``channels`` and ``n_jobs`` in its constructor.
     """
 
+    trains = False
     encode_is_view = False
     encode_is_rowwise = True
     # Histograms are normalised already; standardising each bin would give rare ones the weight of common ones.
