@@ -21,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from torch.nn import functional
 from metafe.algorithms import ANIL, MAML, ProtoNet
 from metafe.backbones import MLP, Conv4
 from metafe.contracts import Backbone, Context, Learner, MetaAlgorithm, Problem, TaskBatch
+from metafe.contracts.learner import groups_of_tasks
 from metafe.training.batch_norm import use_batch_statistics
 from metafe.training.compiling import CompiledLoss
 from metafe.training.memory import reuse_freed_memory
@@ -165,23 +166,36 @@ def adapted_loss(work: Workload, network: Network, batch: TaskBatch, t: int) -> 
 def reference_gradient(work: Workload) -> Tensor:
     """Return the outer gradient in float64, by the plain loop.
 
-    Methods that adapt a head or none run the body once over the rows of all tasks, so that batch normalisation sees
+    Methods that adapt a head or none run the body once over the rows of a group of tasks, so that batch normalisation sees
     them all; then so does this.
     """
     network, batch = make_network(work).double(), work.batch()
-    support, query = batch.support_x.double(), batch.query_x.double()
-    if work.head_only or work.n_steps == 0:
-        n_support = support.shape[:2].numel()
-        features = network.body(torch.cat([support.flatten(0, 1), query.flatten(0, 1)]))
-        support = features[:n_support].unflatten(0, support.shape[:2])
-        query = features[n_support:].unflatten(0, query.shape[:2])
-        body, network.body = network.body, nn.Identity()
-    pooled = TaskBatch(support, batch.support_y, query, batch.query_y, n_way=N_WAY)
-    losses = [task_loss_of(work, network, pooled, t) for t in range(N_TASKS)]
-    if work.head_only or work.n_steps == 0:
-        network.body = body
-    torch.stack(losses).mean().backward()
+    in_double = replace(batch, support_x=batch.support_x.double(), query_x=batch.query_x.double())
+    runs_body_once = work.head_only or work.n_steps == 0
+    for group in groups_of_tasks(in_double) if runs_body_once else [in_double]:
+        loss = torch.stack(
+            losses_of_features(work, network, group) if runs_body_once else losses_of(work, network, group)
+        ).sum()
+        (loss / N_TASKS).backward()
     return flat_gradient(network)
+
+
+def losses_of(work: Workload, network: Network, batch: TaskBatch) -> list[Tensor]:
+    """Return the query loss of each task."""
+    return [task_loss_of(work, network, batch, t) for t in range(len(batch))]
+
+
+def losses_of_features(work: Workload, network: Network, batch: TaskBatch) -> list[Tensor]:
+    """Return the query loss of each task by features that the body gives for all rows at once."""
+    n_support = batch.support_x.shape[:2].numel()
+    features = network.body(torch.cat([batch.support_x.flatten(0, 1), batch.query_x.flatten(0, 1)]))
+    support, query = (features[:n_support], features[n_support:])
+    shaped = replace(
+        batch,
+        support_x=support.unflatten(0, batch.support_x.shape[:2]),
+        query_x=query.unflatten(0, batch.query_x.shape[:2]),
+    )
+    return losses_of(work, Network(nn.Identity(), network.head), shaped)
 
 
 def flat_gradient(network: nn.Module) -> Tensor:

@@ -11,11 +11,13 @@ from scipy.special import expit, log_softmax, softmax
 from torch import nn
 
 from metafe import MetaFeatureExtractor, few_shot_score
-from metafe.algorithms import R2D2, Cosine, MatchingNetworks, RelationNetworks
+from metafe.algorithms import R2D2, Cosine, MatchingNetworks, ProtoNet, RelationNetworks
 from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
+from metafe.contracts.learner import groups_of_tasks
 
 TRAINING, JUDGING = Context(training=True), Context(training=False)
 CLASSES = Problem("classification", (5,), n_classes=6, max_way=4)
+IMAGES = Problem("classification", (1, 8, 8), n_classes=2, max_way=2)
 TARGETS = Problem("regression", (5,), n_targets=2)
 
 
@@ -274,3 +276,32 @@ def test_r2d2_learns_from_groups_which_columns_their_targets_depend_on():
         few_shot_score(t, X[~old], y[~old], head=h, **judge) for t, h in ((extractor, "own"), (None, "centroid"))
     )
     assert own.mean - rows.mean > 0.2
+
+
+def image_batch(n_tasks: int, n_query: int) -> TaskBatch:
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randn(n_tasks, n, 1, 8, 8, generator=generator) for n in (2, n_query)]
+    labels = [torch.arange(n).remainder(2).repeat(n_tasks, 1) for n in (2, n_query)]
+    return TaskBatch(rows[0], labels[0], rows[1], labels[1], n_way=2)
+
+
+@pytest.mark.parametrize(("n_query", "n_groups"), [(400, 1), (1500, 2), (5000, 3)])
+def test_the_body_runs_over_as_many_tasks_as_are_worth_having_in_memory(n_query, n_groups):
+    algorithm, batch = ProtoNet(), image_batch(3, n_query)
+    learner = algorithm.build(nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(64, 4)), 4, IMAGES).train()
+    calls: list[int] = []
+    learner.backbone.register_forward_hook(lambda module, rows, features: calls.append(len(features)))
+    loss, metrics = algorithm.meta_loss(learner, batch, TRAINING)
+    loss.backward()
+    assert len(calls) == n_groups
+    assert sum(calls) == 3 * (2 + n_query)
+    found = [p.grad.clone() for p in learner.parameters()]
+    groups = groups_of_tasks(batch)
+    learner.zero_grad()
+    parts = [algorithm.meta_loss(learner, group, TRAINING) for group in groups]
+    mean = sum(part * (len(group) / 3) for (part, _), group in zip(parts, groups, strict=True))
+    mean.backward()
+    torch.testing.assert_close(loss, mean)
+    torch.testing.assert_close(found, [p.grad for p in learner.parameters()])
+    accuracies = [m["accuracy"] * (len(group) / 3) for (_, m), group in zip(parts, groups, strict=True)]
+    torch.testing.assert_close(metrics["accuracy"], sum(accuracies))

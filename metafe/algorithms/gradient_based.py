@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -12,14 +12,16 @@ from torch import Tensor, nn
 from metafe.algorithms.task_threads import map_in_threads
 from metafe.contracts import (
     Context,
+    Differentiated,
     Learner,
     MetaAlgorithm,
     Problem,
     State,
     TaskBatch,
     accuracy,
-    carry_gradient,
     check_choice,
+    differentiate,
+    sum_losses,
     task_loss,
 )
 from metafe.inner_loop import InnerLoop, Parameters, Rates, TaskNetwork, stands_threads, stands_vectorising
@@ -288,11 +290,19 @@ class GradientAlgorithm(MetaAlgorithm):
             return loss / len(batch), predicted.flatten(0, -2)
         parameters = [p for p in learner.parameters() if p.requires_grad]
 
-        def differentiated(task: TaskBatch) -> _Differentiated:
+        def differentiated(task: TaskBatch) -> tuple[Differentiated, Tensor]:
+            loss, predicted = function(self.episode(learner, batch.n_way), task)
             # At once, so that memory holds the graphs of the tasks at work alone.
-            return _differentiated(*function(self.episode(learner, batch.n_way), task), parameters)
+            return differentiate(loss / len(batch), parameters), predicted.detach()
 
-        return _mean(parameters, _each_task(learner, batch, differentiated))
+        outputs: list[Tensor] = []
+
+        def parts() -> Iterator[Differentiated]:
+            for part, predicted in _each_task(learner, batch, differentiated):
+                outputs.append(predicted)
+                yield part
+
+        return sum_losses(parts(), parameters), torch.cat(outputs)
 
     def vectorises(self, learner: Learner) -> bool:
         """Say whether all tasks of a batch are computed at once."""
@@ -350,37 +360,6 @@ def _each_task(learner: Learner, batch: TaskBatch, function: Callable[[TaskBatch
     """Call a function for each task, side by side on a CPU where the network allows it."""
     side_by_side = batch.query_x.device.type == "cpu" and stands_threads(learner.backbone)
     return (map_in_threads if side_by_side else map)(function, tasks_of(batch))
-
-
-class _Differentiated(NamedTuple):
-    loss: Tensor
-    predicted: Tensor
-    gradients: tuple[Tensor | None, ...]
-
-
-def _differentiated(loss: Tensor, predicted: Tensor, parameters: Sequence[Tensor]) -> _Differentiated:
-    gradients: tuple[Tensor | None, ...] = (None,) * len(parameters)
-    if loss.requires_grad:
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    return _Differentiated(loss.detach(), predicted.detach(), gradients)
-
-
-def _mean(parameters: Sequence[Tensor], tasks: Iterable[_Differentiated]) -> tuple[Tensor, Tensor]:
-    """Return the mean loss, which carries the mean of the gradients, and all outputs."""
-    losses: list[Tensor] = []
-    outputs: list[Tensor] = []
-    gradients: list[Tensor | None] = [None] * len(parameters)
-    for task in tasks:
-        losses.append(task.loss)
-        outputs.append(task.predicted)
-        gradients = [_sum(*pair) for pair in zip(gradients, task.gradients, strict=True)]
-    reached = [(p, g / len(losses)) for p, g in zip(parameters, gradients, strict=True) if g is not None]
-    mean = torch.stack(losses).mean()
-    return carry_gradient(mean, [p for p, _ in reached], [g for _, g in reached]), torch.cat(outputs)
-
-
-def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    return b if a is None else a if b is None else a + b
 
 
 def _features(learner: Learner, state: State, x: Tensor) -> Tensor:

@@ -288,7 +288,7 @@ class ANIL(HeadAlgorithm):
     -----
     Raghu, Raghu, Bengio and Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML",
     2020. The loss is MAML's. `adapt` changes the head; the features are those of the backbone, before and after.
-    In training, batch normalisation uses the statistics of all rows of the batch of tasks, and afterwards fixed ones.
+    In training, batch normalisation uses the statistics of a group of tasks (see `HeadAlgorithm`), and afterwards fixed ones.
     The head is sized as in MAML and computes in float32. Published for miniImageNet: five steps of 0.01 and ten outside
     training, 4 tasks, Adam with 0.001.
 

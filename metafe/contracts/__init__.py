@@ -35,14 +35,17 @@ from metafe.contracts.task_source import TaskSource
 
 if TYPE_CHECKING:
     from metafe.contracts.learner import HeadAlgorithm, Learner, features_of_batch
-    from metafe.contracts.losses import accuracy, carry_gradient, task_loss
+    from metafe.contracts.losses import Differentiated, accuracy, carry_gradient, differentiate, sum_losses, task_loss
 
 _NEEDS_TORCH = {
+    "Differentiated": "losses",
     "HeadAlgorithm": "learner",
     "Learner": "learner",
     "features_of_batch": "learner",
     "accuracy": "losses",
     "carry_gradient": "losses",
+    "differentiate": "losses",
+    "sum_losses": "losses",
     "task_loss": "losses",
 }
 
@@ -53,6 +56,7 @@ __all__ = [
     "Categorical",
     "Channels",
     "Context",
+    "Differentiated",
     "Distribution",
     "DuplicatePluginError",
     "FeatureQualityWarning",
@@ -89,8 +93,10 @@ __all__ = [
     "check_numbers",
     "check_sizes",
     "collate",
+    "differentiate",
     "features_of_batch",
     "hookimpl",
+    "sum_losses",
     "task_loss",
 ]
 

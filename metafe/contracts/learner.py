@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor, nn
 
 from metafe.contracts.algorithm import Context, MetaAlgorithm, State
-from metafe.contracts.losses import accuracy, task_loss
+from metafe.contracts.losses import Differentiated, accuracy, differentiate, sum_losses, task_loss
 from metafe.contracts.task_batch import Problem, TaskBatch
+
+# Input values of a group of tasks: more of them do not make a convolution faster, only larger.
+VALUES_AT_ONCE = 2**18
+# Enough for steady statistics of batch normalisation, however large a row is.
+FEWEST_ROWS_AT_ONCE = 256
 
 
 class Learner(nn.Module):
@@ -41,6 +47,12 @@ class HeadAlgorithm(MetaAlgorithm):
     A subclass writes `fit_head` and `apply_head`. Both see any number of leading dimensions, one for the tasks of a
     batch in training and none when one task is adapted to; torch's broadcasting usually does the rest.
     Heads compute in float32 at least, whatever the precision of the network.
+
+    Notes
+    -----
+    In training, batch normalisation uses the statistics of all rows that the body sees at once: those of the whole batch, or,
+    where that is more than memory and caches like (256 rows, or more small ones), of as many of its tasks as
+    are not. Such "ghost batches" are those of Hoffer, Hubara and Soudry, "Train longer, generalize better", 2017.
     """
 
     adapts_features = False
@@ -105,13 +117,41 @@ class HeadAlgorithm(MetaAlgorithm):
     def meta_loss(
         self, learner: Learner, batch: TaskBatch, context: Context
     ) -> tuple[Tensor, dict[str, float | Tensor]]:
-        """Return the mean loss of the head on the query sets, the body having run once over all rows."""
+        """Return the mean loss of the head on the query sets.
+
+        The body runs once over all rows of a group of tasks; most batches are one group.
+        """
+        parameters = [p for p in learner.parameters() if p.requires_grad]
+        predicted: list[Tensor] = []
+
+        def differentiated(tasks: TaskBatch) -> Differentiated:
+            loss, of_group = self._loss_of_group(learner, tasks)
+            predicted.append(of_group.detach())
+            return differentiate(loss * (len(tasks) / len(batch)), parameters)
+
+        groups = groups_of_tasks(batch)
+        if len(groups) == 1:
+            loss, of_all = self._loss_of_group(learner, batch)
+        else:
+            loss, of_all = sum_losses(map(differentiated, groups), parameters), torch.cat(predicted)
+        return loss, {"accuracy": accuracy(of_all, batch.query_y)} if batch.n_way else {}
+
+    def _loss_of_group(self, learner: Learner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         support, query = features_of_batch(learner.backbone, batch)
         with _full_precision(support.device.type):
             state = self.fit_head(learner, support, batch.support_y, batch.n_way)
             predicted = self.apply_head(learner, state, query)
-            loss = self.head_loss(predicted, batch.query_y)
-        return loss, {"accuracy": accuracy(predicted, batch.query_y)} if batch.n_way else {}
+            return self.head_loss(predicted, batch.query_y), predicted
+
+
+def groups_of_tasks(batch: TaskBatch) -> list[TaskBatch]:
+    """Split a batch into groups of tasks over whose rows a body runs at once, by a rule that depends on shapes alone."""
+    n_rows = batch.support_x.shape[1] + batch.query_x.shape[1]
+    n_values = max(1, batch.query_x.shape[2:].numel())
+    n_tasks = max(1, max(FEWEST_ROWS_AT_ONCE, VALUES_AT_ONCE // n_values) // n_rows)
+    if n_tasks >= len(batch):
+        return [batch]
+    return [batch.part(slice(start, start + n_tasks)) for start in range(0, len(batch), n_tasks)]
 
 
 def features_of_batch(backbone: nn.Module, batch: TaskBatch) -> tuple[Tensor, Tensor]:
@@ -129,8 +169,6 @@ def features_of_batch(backbone: nn.Module, batch: TaskBatch) -> tuple[Tensor, Te
     query : Tensor of shape (T, Q, n_features)
         float32, or float64 where the backbone computes in it.
     """
-    import torch
-
     n_support = batch.support_x.shape[0] * batch.support_x.shape[1]
     rows = torch.cat([batch.support_x.flatten(0, 1), batch.query_x.flatten(0, 1)])
     features = at_least_float32(backbone(rows))
@@ -145,6 +183,4 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 def _full_precision(device_type: str):  # type: ignore[no-untyped-def]
-    import torch
-
     return torch.autocast(device_type, enabled=False)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -48,6 +48,55 @@ def carry_gradient(loss: Tensor, tensors: Sequence[Tensor], gradients: Sequence[
     Tensor of shape ()
     """
     return _Carried.apply(loss.detach(), len(tensors), *tensors, *gradients)  # type: ignore[no-untyped-call]
+
+
+class Differentiated(NamedTuple):
+    """A loss whose graph is gone, with its gradient for each of some tensors: None for those it does not depend on."""
+
+    loss: Tensor
+    gradients: Sequence[Tensor | None]
+
+
+def differentiate(loss: Tensor, tensors: Sequence[Tensor]) -> Differentiated:
+    """Differentiate a loss now, so that its graph need not be kept until there are others to add it to.
+
+    Parameters
+    ----------
+    loss : Tensor of shape ()
+        Without a graph, as in evaluation, it has no gradients.
+    tensors : sequence of Tensor
+    """
+    gradients: Sequence[Tensor | None] = [None] * len(tensors)
+    if loss.requires_grad:
+        gradients = torch.autograd.grad(loss, tensors, allow_unused=True)
+    return Differentiated(loss.detach(), gradients)
+
+
+def sum_losses(parts: Iterable[Differentiated], tensors: Sequence[Tensor]) -> Tensor:
+    """Add differentiated losses up, in order, to one that carries the sum of their gradients.
+
+    Parameters
+    ----------
+    parts : iterable of Differentiated
+        Used up one by one.
+    tensors : sequence of Tensor
+        Those they were differentiated by.
+
+    Returns
+    -------
+    Tensor of shape ()
+    """
+    losses: list[Tensor] = []
+    gradients: list[Tensor | None] = [None] * len(tensors)
+    for part in parts:
+        losses.append(part.loss)
+        gradients = [_sum(*pair) for pair in zip(gradients, part.gradients, strict=True)]
+    reached = [(tensor, g) for tensor, g in zip(tensors, gradients, strict=True) if g is not None]
+    return carry_gradient(torch.stack(losses).sum(), [t for t, _ in reached], [g for _, g in reached])
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    return b if a is None else a if b is None else a + b
 
 
 class _Carried(torch.autograd.Function):

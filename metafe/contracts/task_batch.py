@@ -205,6 +205,11 @@ class TaskBatch:
     def __len__(self) -> int:
         return len(self.query_x)
 
+    def part(self, tasks: slice) -> TaskBatch:
+        """Return the batch of some of the tasks."""
+        arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "n_way"}
+        return TaskBatch(n_way=self.n_way, **{k: None if v is None else v[tasks] for k, v in arrays.items()})
+
     @property
     def shape(self) -> tuple[Any, ...]:
         """What must agree for two batches to be one: way, and the shapes of all arrays without ``T``."""
