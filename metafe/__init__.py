@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from metafe.few_shot import FewShotClassifier, FewShotRegressor
     from metafe.persistence import load
     from metafe.plugins import register
+    from metafe.search import MetaFeatureSearchCV
 
 _HOME = {
     "FewShotClassifier": "metafe.few_shot",
     "FewShotRegressor": "metafe.few_shot",
     "FewShotScore": "metafe.evaluation",
     "MetaFeatureExtractor": "metafe.extractor",
+    "MetaFeatureSearchCV": "metafe.search",
     "MetafeError": "metafe.contracts",
     "MetafeWarning": "metafe.contracts",
     "few_shot_score": "metafe.evaluation",
@@ -31,6 +33,7 @@ __all__ = [
     "FewShotRegressor",
     "FewShotScore",
     "MetaFeatureExtractor",
+    "MetaFeatureSearchCV",
     "MetafeError",
     "MetafeWarning",
     "few_shot_score",

@@ -70,6 +70,15 @@ class Validator:
         """Return the tasks over any features of the held-out rows, ``(len(data), n_features)`` in their order."""
         return self._batches_of(features, np.arange(len(self.data)))
 
+    @property
+    def used_rows(self) -> np.ndarray:
+        """Numbers of the held-out rows that any task has."""
+        return self.data.rows[self._used]
+
+    def batches_of_used(self, features: np.ndarray) -> list[TaskBatch]:
+        """Return the tasks over any features of `used_rows`, ``(len(used_rows), n_features)`` in their order."""
+        return self._batches_of(features, self._used)
+
     def _batches_of(self, features: np.ndarray, numbers: np.ndarray) -> list[TaskBatch]:
         """Return the tasks over features of some held-out rows, whose sorted numbers are given."""
 

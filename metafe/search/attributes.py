@@ -1,0 +1,61 @@
+"""What a trial keeps of itself in the study, beside its value."""
+
+from __future__ import annotations
+
+import base64
+import os
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# Set when a trial is enqueued: the name of a baseline, parameters to use in place of choices, and whether choices stand
+# for them.
+BASELINE = "baseline"
+GIVEN = "given_parameters"
+CHOSEN = "chosen"
+# Set when it begins: the extractor's parameters as JSON types, and the process that runs it.
+PARAMETERS = "parameters"
+WORKER = "worker"
+# Set when it ends.
+FOLD_SCORES = "fold_scores"
+EPISODE_SCORES = "episode_scores"
+CLASS_SCORES = "class_scores"
+FIT_SECONDS = "fit_seconds"
+SECONDS = "seconds"
+N_FEATURES = "n_features"
+N_PARAMETERS = "n_parameters"
+LATENCY = "latency"
+ERROR = "error"
+
+
+def packed(values: np.ndarray) -> str:
+    """Return floats as text, four bytes each before base64."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype="<f4").tobytes()).decode("ascii")
+
+
+def unpacked(text: str) -> np.ndarray:
+    """Return the floats that `packed` was given, ``(n,)`` float64."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f4").astype(np.float64)
+
+
+def this_process() -> dict[str, Any]:
+    """Return what tells this process from every other, also from a later one with the same number."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+
+
+def process_start(pid: int) -> int | None:
+    """Return when a process of this host began, in ticks since the host did; None where it is gone or unknown."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # The name of the program stands in parentheses and may hold anything; the start is the 20th field after it.
+    return int(status.rpartition(")")[2].split()[19])
+
+
+def is_baseline(attributes: Mapping[str, Any]) -> bool:
+    """Tell whether a trial is a baseline."""
+    return BASELINE in attributes

@@ -1,0 +1,127 @@
+"""What a user would have done by hand: tried before anything else, so that the search never ends with less."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metafe.contracts import TaskData
+from metafe.search.attributes import BASELINE, CHOSEN, GIVEN
+from metafe.search.options import Option
+from metafe.search.space import Parameters, Space, untrained
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+
+def baselines(data: TaskData) -> dict[str, Parameters]:
+    """Return the parameters of each baseline that fits the data.
+
+    Parameters
+    ----------
+    data : TaskData
+        Rows to train on, before encoding.
+
+    Returns
+    -------
+    dict of str to dict
+        Name to parameters of a `MetaFeatureExtractor`; empty for rows that are not numbers.
+    """
+    if not isinstance(data.x, np.ndarray):
+        return {}
+    found = {"standardised rows": {"backbone": "identity"}}
+    if data.x.ndim == 2:
+        found["rows on one scale"] = {"backbone": "identity", "backbone__scaling": "all"}
+    found["PCA"] = {"backbone": "sklearn", "backbone__transformer": "pca"}
+    if data.kind == "classification":
+        found["LDA"] = {"backbone": "sklearn", "backbone__transformer": "lda"}
+        found["NCA"] = {"backbone": "sklearn", "backbone__transformer": "nca"}
+    found = {name: parameters | untrained() for name, parameters in found.items()}
+    return found | _supervised(data)
+
+
+def default_recipes(space: Space, data: TaskData) -> list[Parameters]:
+    """Return what the extractor would do out of the box: with each backbone, then with each task source.
+
+    Parameters
+    ----------
+    space : Space
+    data : TaskData
+        Rows to train on, before encoding.
+
+    Returns
+    -------
+    list of dict
+        Parameters of a `MetaFeatureExtractor`; the one that ``"auto"`` takes comes first.
+    """
+    if not space.sources:
+        return []
+    usual = {"backbone": _automatic_backbone(data), "tasks": _automatic_tasks(data)}
+    networks = _first(usual["backbone"], [option for option in space.backbones if option.plugin.trains])
+    sources = _first(usual["tasks"], list(space.sources))
+    pairs = [(network, sources[0]) for network in networks] + [(networks[0], source) for source in sources[1:]]
+    return [
+        network.parameters({}) | source.parameters({}) | _usual_algorithm(space, source).parameters({})
+        for network, source in pairs
+    ]
+
+
+def enqueue_first(study: Study, space: Space, data: TaskData) -> None:
+    """Enqueue the baselines, then what works out of the box; nothing in a study that has trials already.
+
+    Parameters
+    ----------
+    study : optuna.study.Study
+    space : Space
+    data : TaskData
+        Rows to train on, before encoding.
+    """
+    if study.get_trials(deepcopy=False):
+        return
+    for name, parameters in baselines(data).items():
+        # Choices that come near would tell the sampler something else than what was tried.
+        choices = space.fixed(parameters) if space.contains(parameters) else None
+        _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(parameters)})
+    for parameters in default_recipes(space, data):
+        _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
+
+
+def _enqueue(study: Study, choices: Mapping[str, Any] | None, attributes: Mapping[str, Any]) -> None:
+    study.enqueue_trial(dict(choices or {}), user_attrs=dict(attributes) | {CHOSEN: choices is not None})
+
+
+def _supervised(data: TaskData) -> dict[str, Parameters]:
+    source = _automatic_tasks(data)
+    if data.kind == "unlabelled" or source is None:
+        return {}
+    return {"supervised": {"backbone": _automatic_backbone(data), "tasks": source, "algorithm": "supervised"}}
+
+
+def _automatic_backbone(data: TaskData) -> str:
+    from metafe.decisions import Decisions
+
+    # What auto would take if there were something to learn from.
+    kind = "classification" if data.kind == "unlabelled" else data.kind
+    return Decisions().backbone("auto", data.x, kind).name
+
+
+def _automatic_tasks(data: TaskData) -> str | None:
+    from metafe.decisions import Decisions
+
+    source = Decisions().tasks("auto", data)
+    return None if source is None else source.name
+
+
+def _usual_algorithm(space: Space, source: Option) -> Option:
+    options = space.algorithms[space.sources.index(source)]
+    by_name = {option.plugin.name: option for option in options}
+    usual = [by_name[name] for name in ("protonet", "supervised") if name in by_name]
+    return usual[0] if usual else options[0]
+
+
+def _first(name: str | None, options: list[Option]) -> list[Option]:
+    """Return the options with that of a name in front."""
+    return sorted(options, key=lambda option: option.plugin.name != name)

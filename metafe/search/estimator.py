@@ -1,0 +1,322 @@
+"""The estimator: one `fit` that finds network, algorithm, tasks and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.metrics import check_scoring
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from metafe.contracts import InvalidParameterError, SearchError, check_numbers, check_sizes
+from metafe.contracts.errors import suggest
+
+if TYPE_CHECKING:
+    from metafe.extractor import MetaFeatureExtractor
+
+FEW_SHOT = "few_shot"
+OBJECTIVES = ("score", "latency", "n_parameters", "n_features")
+
+
+def _has_final_estimator(search: MetaFeatureSearchCV) -> bool:
+    return search.final_estimator is not None
+
+
+class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
+    """Search for the backbone, meta-algorithm, task source and settings whose features serve best, in one call.
+
+    Every plugin that accepts the data is searched over the ranges that it declares. What a user would have done by hand
+    comes first: the standardised rows, PCA, LDA, NCA and a plainly supervised network. The best trials and the best of
+    these are judged again on fresh episodes, and one of these wins unless something else is surely better.
+
+    Parameters
+    ----------
+    extractor : MetaFeatureExtractor or None, default=None
+        What is searched around: its parameters that are not ``"auto"`` stay as they are. None is one with its defaults.
+    backbones, algorithms, tasks : None, str, plugin, sequence of them, or mapping, default=None
+        What is searched. None is every plugin that accepts the data; names and objects narrow it, and an object keeps
+        the parameters that you have set; a mapping from names to ``{parameter: range}`` overrides ranges too, and a
+        value in place of a range fixes the parameter.
+    n_trials : int, default=50
+        Finished trials of the study, the baselines and those of earlier calls included.
+    timeout : float or None, default=None
+        Seconds for everything, refit included.
+    scoring : str, callable or None, default="few_shot"
+        ``"few_shot"`` is the accuracy of the nearest class mean from one labelled row a class, on classes that training
+        has not seen (or R² of ridge regression); anything else is a scorer of scikit-learn, for which
+        ``final_estimator`` is fitted on the features of each fold, None its own ``score``.
+    cv : "auto", int, splitter of scikit-learn or iterable, default="auto"
+        How rows are held out. ``"auto"`` splits by group where groups are given, by class where there are at least four,
+        else by row; never by class for the score of a final estimator.
+    final_estimator : estimator or None, default=None
+        Fitted on the features at the end, for `predict`.
+    objectives : sequence of {"score", "latency", "n_parameters", "n_features"}, default=("score",)
+        What is optimised. Several give a Pareto front, and no pruning, since Optuna does not prune then; what is refitted
+        is the winner by the score.
+    sampler : {"auto", "random"} or optuna sampler, default="auto"
+        ``"auto"`` is TPE.
+    pruner : {"auto", "none"}, None or optuna pruner, default="auto"
+        ``"auto"`` is Hyperband over the validations of a training.
+    storage : None, str, Path or optuna storage, default=None
+        None keeps the study in memory. ``"sqlite:///study.db"``, ``"postgresql://..."``, the path of a journal file or
+        ``"grpc://host:port"`` keep it, so that a second call with the same data goes on where the first stopped.
+    study_name : str or None, default=None
+        None derives it from data and space.
+    n_jobs : int or None, default=None
+        Worker processes; None is 1.
+    refit : bool, default=True
+        Whether the winner is fitted on all rows.
+    warm_start_from : None, study or sequence of them, default=None
+        Other studies, whose best settings are tried early.
+    random_state : int, RandomState or None, default=None
+        With an integer and one process, trials and winner are the same every time.
+    verbose : int, default=0
+        1 says what is found, 2 lets Optuna say what it does too.
+
+    Attributes
+    ----------
+    best_estimator_ : MetaFeatureExtractor
+        The winner, fitted on all rows.
+    best_params_ : dict
+        Its parameters: ``MetaFeatureExtractor().set_params(**best_params_)`` makes it again.
+    best_score_ : float
+        Its mean score over the folds.
+    best_index_ : int
+        Its row in ``cv_results_``.
+    cv_results_ : dict of str to ndarray or list
+        A row for each finished trial: ``params``, ``mean_test_score``, ``std_test_score``, ``rank_test_score``,
+        ``split0_test_score`` and so on, ``mean_fit_time``, ``state``, ``baseline`` and ``trial``.
+    finalists_ : tuple of Finalist
+        What was judged again on fresh episodes, best first.
+    verdict_ : str
+        What won, and by how much.
+    splits_ : str
+        How rows were held out.
+    n_splits_ : int
+        Number of folds.
+    study_ : optuna.study.Study
+        The study.
+    final_estimator_ : estimator
+        Fitted on the features of all rows.
+    n_features_in_ : int
+        Size of the second dimension of ``X``.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the columns, where ``X`` has them.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
+    >>> X, y = load_digits(return_X_y=True)
+    >>> brief = MetaFeatureExtractor("mlp", "protonet", max_steps=20)
+    >>> search = MetaFeatureSearchCV(brief, n_trials=8, random_state=0).fit(X[y < 8], y[y < 8])
+    >>> len(search.transform(X[y >= 8])), search.splits_, search.cv_results_["baseline"][0]
+    (354, '3 folds by class', 'standardised rows')
+    """
+
+    def __init__(
+        self,
+        extractor: MetaFeatureExtractor | None = None,
+        *,
+        backbones: Any = None,
+        algorithms: Any = None,
+        tasks: Any = None,
+        n_trials: int = 50,
+        timeout: float | None = None,
+        scoring: Any = FEW_SHOT,
+        cv: Any = "auto",
+        final_estimator: Any = None,
+        objectives: Sequence[str] = ("score",),
+        sampler: Any = "auto",
+        pruner: Any = "auto",
+        storage: Any = None,
+        study_name: str | None = None,
+        n_jobs: int | None = None,
+        refit: bool = True,
+        warm_start_from: Any = None,
+        random_state: Any = None,
+        verbose: int = 0,
+    ) -> None:
+        self.extractor = extractor
+        self.backbones = backbones
+        self.algorithms = algorithms
+        self.tasks = tasks
+        self.n_trials = n_trials
+        self.timeout = timeout
+        self.scoring = scoring
+        self.cv = cv
+        self.final_estimator = final_estimator
+        self.objectives = objectives
+        self.sampler = sampler
+        self.pruner = pruner
+        self.storage = storage
+        self.study_name = study_name
+        self.n_jobs = n_jobs
+        self.refit = refit
+        self.warm_start_from = warm_start_from
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any = None, *, groups: Any = None) -> MetaFeatureSearchCV:
+        """Search, judge the best again and fit the winner on all rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows as `MetaFeatureExtractor.fit` takes them.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
+            Classes, or continuous targets. Without ``y``, features are judged by clusters of held-out rows.
+        groups : array-like of shape (n_rows,), default=None
+            Each group is a task of its own.
+
+        Returns
+        -------
+        MetaFeatureSearchCV
+            The estimator itself. A fit that fails leaves it as it was.
+
+        Raises
+        ------
+        InvalidInputError
+            Data that cannot be searched with.
+        InvalidParameterError
+            A parameter that cannot work, alone or with the data; nothing left to search.
+        UnknownPluginError
+            A plugin name that nothing has registered.
+        SearchError
+            The storage cannot be reached or holds another search; every trial failed.
+        """
+        before = dict(vars(self))
+        try:
+            self._fit(X, y, groups)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Return the features of the winner.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_features_out) float32
+        """
+        return self._refitted().transform(X)
+
+    @available_if(_has_final_estimator)  # type: ignore[untyped-decorator]
+    def predict(self, X: Any) -> np.ndarray:
+        """Return what the final estimator predicts from the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_targets)
+        """
+        features = self._refitted().transform(X)
+        return self.final_estimator_.predict(features)
+
+    @available_if(_has_final_estimator)  # type: ignore[untyped-decorator]
+    def score(self, X: Any, y: Any) -> float:
+        """Return the score of the final estimator: by ``scoring`` where that is a scorer, else its own.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+        y : array-like of shape (n_rows,) or (n_rows, n_targets)
+            Their labels.
+
+        Returns
+        -------
+        float
+        """
+        features = self._refitted().transform(X)
+        return float(self._scorer(self.final_estimator_)(self.final_estimator_, features, y))
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        """Return the names of the features.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored: the names do not depend on them.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        return self._refitted().get_feature_names_out()
+
+    def trials_dataframe(self) -> Any:
+        """Return a table of all trials of the study, as `optuna.study.Study.trials_dataframe` does; needs pandas."""
+        check_is_fitted(self)
+        return self.study_.trials_dataframe()
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell scikit-learn whether `fit` has been called."""
+        return hasattr(self, "study_")
+
+    def __sklearn_tags__(self) -> Any:
+        """Tell scikit-learn what can be fitted."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = False
+        return tags
+
+    def __str__(self) -> str:
+        return f"{self!r}\n{self.verdict_}" if hasattr(self, "verdict_") else repr(self)
+
+    def _fit(self, X: Any, y: Any, groups: Any) -> None:
+        from metafe.search.procedure import search
+
+        self._check_parameters()
+        search(self, X, y, groups)
+
+    def _check_parameters(self) -> None:
+        """Check what can be checked without data."""
+        check_sizes("MetaFeatureSearchCV", n_trials=self.n_trials)
+        if self.timeout is not None:
+            check_numbers("MetaFeatureSearchCV", timeout=self.timeout)
+        if self._is_downstream and self.final_estimator is None:
+            raise InvalidParameterError(
+                f"scoring={self.scoring!r} needs a final_estimator to score; got None. Pass one, or scoring='few_shot'."
+            )
+        for name in self.objectives:
+            if name not in OBJECTIVES:
+                raise InvalidParameterError(
+                    f"objectives must be known names; got {name!r}. {suggest(name, OBJECTIVES)}"
+                )
+        if "score" not in self.objectives:
+            raise InvalidParameterError(f"objectives must have 'score' among them; got {self.objectives!r}. Add it.")
+
+    @property
+    def _is_downstream(self) -> bool:
+        return not (isinstance(self.scoring, str) and self.scoring == FEW_SHOT)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._refitted().n_features_out_
+
+    def _scorer(self, estimator: Any) -> Any:
+        return check_scoring(estimator, self.scoring if self._is_downstream else None)
+
+    def _refitted(self) -> MetaFeatureExtractor:
+        check_is_fitted(self)
+        if not hasattr(self, "best_estimator_"):
+            raise SearchError(
+                "There is no winner to use, since the search was fitted with refit=False. Fit with refit=True."
+            )
+        return self.best_estimator_

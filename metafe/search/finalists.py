@@ -1,0 +1,176 @@
+"""Judging the best again: the best of many noisy scores is not the best model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from metafe.search import attributes as attribute
+from metafe.search.judging import Judged
+from metafe.search.objective import Objective
+from metafe.training.probe import compare, mean_interval
+
+N_LEARNED = 3
+N_BASELINES = 2
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A trial that was judged again on fresh episodes of all folds.
+
+    Parameters
+    ----------
+    trial : int
+        Number of the trial.
+    name : str
+        What it is, in words.
+    is_baseline : bool
+    score, interval : float
+        Mean over fresh episodes, and half the width of its 95 % interval.
+    gain, low, high : float
+        Paired gain over the best baseline, with its 95 % interval; NaN where there is none.
+    class_low : float
+        Lower bound of the gain with held-out classes as the unit; infinite where there are no classes.
+    """
+
+    trial: int
+    name: str
+    is_baseline: bool
+    score: float
+    interval: float
+    gain: float = float("nan")
+    low: float = float("nan")
+    high: float = float("nan")
+    class_low: float = float("inf")
+
+    @property
+    def surely_better(self) -> bool:
+        """Whether it beats the best baseline over episodes and over classes."""
+        return min(self.low, self.class_low) > 0
+
+
+@dataclass(frozen=True)
+class Finals:
+    """The finalists, the winner and the verdict in a sentence.
+
+    Parameters
+    ----------
+    finalists : tuple of Finalist
+        By their score, best first.
+    winner : Finalist
+    verdict : str
+    """
+
+    finalists: tuple[Finalist, ...]
+    winner: Finalist
+    verdict: str
+
+
+def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Finals:
+    """Judge the best learned trials and the best baselines again, paired, and name the winner.
+
+    Parameters
+    ----------
+    trials : sequence of FrozenTrial
+        All of the study, of which at least one is complete.
+    objective : Objective
+
+    Returns
+    -------
+    Finals
+        A learned trial wins whose fresh score is the best, if its gain over the best baseline is surely above zero over
+        episodes and over held-out classes; else the best baseline does.
+    """
+    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    learned, baselines = choose_finalists(complete, objective)
+    judged = {trial.number: _judge_afresh(trial, objective) for trial in [*learned, *baselines]}
+    best_baseline = max(baselines, key=lambda t: judged[t.number].mean, default=None)
+    reference = None if best_baseline is None else judged[best_baseline.number]
+    rows = [_finalist(trial, judged[trial.number], reference, objective) for trial in [*learned, *baselines]]
+    rows.sort(key=lambda row: row.score, reverse=True)
+    candidates = [row for row in rows if not row.is_baseline and (reference is None or row.surely_better)]
+    winner = candidates[0] if candidates else next(row for row in rows if row.is_baseline)
+    return Finals(tuple(rows), winner, _verdict(rows, winner))
+
+
+def choose_finalists(
+    complete: Sequence[FrozenTrial], objective: Objective
+) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
+    """Return the learned trials whose interval overlaps that of the best, three at most, and the best two baselines."""
+    by_score = sorted(complete, key=lambda t: _score(t, objective), reverse=True)
+    baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
+    learned = [t for t in by_score if not attribute.is_baseline(t.user_attrs)]
+    if learned:
+        low, _ = _bounds(learned[0], objective)
+        learned = [t for t in learned if _bounds(t, objective)[1] >= low]
+    return learned[:N_LEARNED], baselines[:N_BASELINES]
+
+
+def name_of(trial: FrozenTrial, objective: Objective) -> str:
+    """Return what a trial is, in words."""
+    if attribute.is_baseline(trial.user_attrs):
+        return str(trial.user_attrs[attribute.BASELINE])
+    parameters = objective.space.to_json(objective.parameters_of(trial))
+    backbone, algorithm = parameters["backbone"], parameters["algorithm"]
+    if "tasks" not in parameters:
+        details = ", ".join(str(v) for k, v in parameters.items() if k.startswith("backbone__"))
+        return f"{backbone} ({details})" if details else str(backbone)
+    return f"{backbone} with {algorithm} on {parameters['tasks']}"
+
+
+def _judge_afresh(trial: FrozenTrial, objective: Objective) -> Judged:
+    def judge(fold: int) -> Judged:
+        model = models[fold]
+        return objective.judge.judge(lambda rows: model.features(objective.data.x, rows), fold, fresh=True)
+
+    models = objective.models_of(trial)
+    return Judged.joined([judge(fold) for fold in range(len(models))])
+
+
+def _finalist(trial: FrozenTrial, judged: Judged, reference: Judged | None, objective: Objective) -> Finalist:
+    score, interval = mean_interval(judged.scores)
+    is_baseline = attribute.is_baseline(trial.user_attrs)
+    row = Finalist(trial.number, name_of(trial, objective), is_baseline, score, interval)
+    if reference is None:
+        return row
+    gain = compare(judged.scores, reference.scores)
+    return Finalist(
+        *(row.trial, row.name, row.is_baseline, row.score, row.interval),
+        *(gain.gain, gain.low, gain.high),
+        class_low=_over_classes(judged, reference),
+    )
+
+
+def _over_classes(judged: Judged, reference: Judged) -> float:
+    same = len(judged.class_scores) and len(judged.class_scores) == len(reference.class_scores)
+    return compare(judged.class_scores, reference.class_scores).low if same else float("inf")
+
+
+def _verdict(rows: Sequence[Finalist], winner: Finalist) -> str:
+    best_baseline = next((row for row in rows if row.is_baseline), None)
+    if best_baseline is None:
+        return f"{winner.name} (trial {winner.trial}): {winner.score:.3f}; no baseline was judged."
+    if not winner.is_baseline:
+        return (
+            f"{winner.name} (trial {winner.trial}): {winner.score:.3f}, {winner.gain:+.3f} (95 % interval {winner.low:+.3f} "
+            f"to {winner.high:+.3f}) over the best baseline, {best_baseline.name}."
+        )
+    learned = next((row for row in rows if not row.is_baseline), None)
+    if learned is None:
+        return f"{winner.name} (baseline): {winner.score:.3f}; no other trial was finished."
+    return (
+        f"{winner.name} (baseline): {winner.score:.3f}; nothing was surely better on held-out tasks and classes. The best "
+        f"other, {learned.name} (trial {learned.trial}), has {learned.gain:+.3f} (95 % interval {learned.low:+.3f} to "
+        f"{learned.high:+.3f})."
+    )
+
+
+def _score(trial: FrozenTrial, objective: Objective) -> float:
+    return float(trial.values[objective.objectives.index("score")])
+
+
+def _bounds(trial: FrozenTrial, objective: Objective) -> tuple[float, float]:
+    mean, half = mean_interval(attribute.unpacked(trial.user_attrs[attribute.EPISODE_SCORES]))
+    return mean - half, mean + half

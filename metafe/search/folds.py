@@ -1,0 +1,98 @@
+"""How rows are split: by class, by group or by row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
+
+from metafe.contracts import InvalidInputError, InvalidParameterError, TaskData
+
+N_FOLDS = 3
+# With fewer, too few would be left to learn from or to judge on.
+FEWEST_CLASSES = 4
+CLASSES_IN_TEST = 2
+
+
+@dataclass(frozen=True)
+class Folds:
+    """Training and test rows of each fold.
+
+    Parameters
+    ----------
+    parts : list of (ndarray of shape (n_train,), ndarray of shape (n_test,))
+        Sorted row numbers.
+    said : str
+        How rows were split.
+    """
+
+    parts: list[tuple[np.ndarray, np.ndarray]]
+    said: str
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    @classmethod
+    def make(cls, cv: Any, data: TaskData, by_row: bool = False) -> Folds:
+        """Split the rows.
+
+        Parameters
+        ----------
+        cv : "auto", int, splitter of scikit-learn or iterable of (train, test)
+            ``"auto"`` splits by group where there are groups; by class where there are at least four classes; else by row.
+        data : TaskData
+        by_row : bool, default=False
+            Never by class, for final estimators that must know every class.
+
+        Returns
+        -------
+        Folds
+
+        Raises
+        ------
+        InvalidParameterError
+            Something else for ``cv``.
+        InvalidInputError
+            Too few rows, classes or groups for it.
+        """
+        splitter, said, units = _splitter(cv, data, by_row)
+        rows = np.zeros(len(data))
+        try:
+            parts = splitter if isinstance(splitter, list) else list(splitter.split(rows, data.y, units))
+            parts = [(np.sort(np.asarray(train)), np.sort(np.asarray(test))) for train, test in parts]
+        except ValueError as error:
+            raise InvalidInputError(
+                f"cv={cv!r} must be able to split the data; got: {error}. Lower it, or pass more rows."
+            ) from error
+        return cls(parts, f"{len(parts)} folds {said}")
+
+
+def _splitter(cv: Any, data: TaskData, by_row: bool) -> tuple[Any, str, np.ndarray | None]:
+    """Return a splitter, how it splits, and the units that it keeps together."""
+    automatic = isinstance(cv, str) and cv == "auto"
+    if automatic:
+        return _by_data(None, data, by_row)
+    if isinstance(cv, int | np.integer) and cv >= 2:
+        return _by_data(int(cv), data, by_row)
+    if hasattr(cv, "split") and not isinstance(cv, str):
+        return cv, f"by {cv!r}", data.groups
+    if np.iterable(cv) and not isinstance(cv, str):
+        return list(cv), "as given", None
+    raise InvalidParameterError(f"cv must be 'auto', a number of folds or a splitter of scikit-learn; got {cv!r}.")
+
+
+def _by_data(n_folds: int | None, data: TaskData, by_row: bool) -> tuple[Any, str, np.ndarray | None]:
+    # Rows are shuffled the same way for every random_state, so that a study can be continued with any.
+    shuffled = {"shuffle": True, "random_state": 0}
+    if data.groups is not None and (n_groups := len(np.unique(data.groups))) >= 2:
+        return GroupKFold(n_folds or min(N_FOLDS, n_groups), **shuffled), "by group", data.groups
+    if data.kind != "classification":
+        return KFold(n_folds or min(N_FOLDS, len(data) // 2), **shuffled), "by row", None
+    assert data.y is not None
+    n_classes = len(data.classes)
+    if n_classes >= FEWEST_CLASSES and not by_row:
+        return GroupKFold(n_folds or min(N_FOLDS, n_classes // CLASSES_IN_TEST), **shuffled), "by class", data.y
+    n_rows = int(np.sort(data.class_sizes)[-2:].min())
+    return StratifiedKFold(n_folds or max(2, min(N_FOLDS, n_rows // 2)), **shuffled), "by row", None

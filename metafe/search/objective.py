@@ -1,0 +1,374 @@
+"""One trial: fit, judge, and store what came of it."""
+
+from __future__ import annotations
+
+import json
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from optuna.exceptions import TrialPruned
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sklearn.utils import _safe_indexing
+
+from metafe.contracts import MetafeError, Plugin, PluginContractError, TaskData
+from metafe.decisions import Decisions
+from metafe.extractor import MetaFeatureExtractor
+from metafe.fitting import Fitted, Recipe
+from metafe.inputs import Target
+from metafe.plugins import notify
+from metafe.search import attributes as attribute
+from metafe.search.judging import DownstreamJudge, Judge, Judged
+from metafe.search.space import Parameters, Space
+from metafe.search.storage import Direction
+from metafe.training.probe import compare
+
+# Reports of a training are numbered from 0; the score on the first fold comes after the last of them.
+FOLD_REPORT = 21
+DIRECTIONS: dict[str, Direction] = {
+    "score": "maximize",
+    "latency": "minimize",
+    "n_parameters": "minimize",
+    "n_features": "minimize",
+}
+# Models of this many of the best trials stay in memory, so that finalists need not be trained again.
+MODELS_KEPT = 4
+
+
+class TrialFailedError(MetafeError):
+    """A trial whose plugins raised; what and why is kept in the trial."""
+
+
+class StorageTroubleError(MetafeError):
+    """A report that the study's storage did not take."""
+
+
+class TrialExtractor(MetaFeatureExtractor):
+    """An extractor of a trial, which says how its training goes and is judged on the same tasks as all others."""
+
+    def prepare(self, judge: Any, watch: Callable[[Mapping[str, float]], bool]) -> TrialExtractor:
+        """Set what makes meta-validation tasks, and what hears of each validation."""
+        self._search_judge, self._watch = judge, watch
+        return self
+
+    def fit_rows(self, data: TaskData, target: Target) -> TrialExtractor:
+        """Fit on the rows in use of checked data."""
+        self._fit_data(data, target, Decisions())
+        del self._search_judge, self._watch
+        return self
+
+    def features(self, x: Any, rows: np.ndarray) -> np.ndarray:
+        """Return the features of some rows, ``(len(rows), n_features)`` float32."""
+        return self.model_.transform(_safe_indexing(x, rows), self._device())
+
+    def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
+        import dataclasses
+
+        return dataclasses.replace(super()._recipe(decisions, data), judge=self._search_judge)
+
+    def _validated(self, metrics: Mapping[str, float]) -> bool:
+        return self._watch(metrics)
+
+    def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
+        # The search itself compares with the standardised rows, on all folds.
+        self.validation_ = None
+        if learned.outcome.diverged:
+            raise PluginContractError(learned.outcome.diverged)
+        return learned
+
+
+@dataclass
+class Run:
+    """What a trial has come to so far.
+
+    Parameters
+    ----------
+    models : list of TrialExtractor
+        One for each fold.
+    judged : list of Judged
+        Likewise.
+    fit_seconds, latencies : list of float
+        Likewise; latency is in seconds for 1000 rows.
+    """
+
+    models: list[TrialExtractor] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
+    fit_seconds: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def score(self) -> float:
+        """Mean over folds."""
+        return float(np.mean([judged.mean for judged in self.judged]))
+
+    def measured(self) -> dict[str, float]:
+        """Return every objective."""
+        model = self.models[0].model_
+        n_parameters = sum(p.numel() for p in model.learner.backbone.parameters())
+        return {
+            "score": self.score,
+            "latency": min(self.latencies),
+            "n_parameters": float(n_parameters),
+            "n_features": float(model.n_features),
+        }
+
+
+@dataclass
+class Objective:
+    """What a study optimises; a copy may run in any process.
+
+    Parameters
+    ----------
+    space : Space
+    data : TaskData
+        All rows, checked.
+    target : Target
+    template : MetaFeatureExtractor
+        Whose parameters are used where a trial chooses none.
+    judge : Judge or DownstreamJudge
+    objectives : sequence of str
+        One is pruned; several are not, since Optuna does not.
+    seed : int
+        Of every fit, so that trials differ by their parameters alone.
+    deadline : float or None
+        When the search has to be done with, refit included, as `time.time` tells it.
+    interrupted : bool
+        Whether the user has asked to stop.
+    """
+
+    space: Space
+    data: TaskData
+    target: Target
+    template: MetaFeatureExtractor
+    judge: Judge | DownstreamJudge
+    objectives: Sequence[str] = ("score",)
+    seed: int = 0
+    deadline: float | None = None
+    interrupted: bool = False
+    models: dict[int, list[TrialExtractor]] = field(default_factory=dict, repr=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave models in the process that trained them."""
+        return vars(self) | {"models": {}}
+
+    def __call__(self, trial: Trial) -> float | tuple[float, ...]:
+        """Run one trial.
+
+        Raises
+        ------
+        TrialPruned
+            It is surely no better than another, or time is up.
+        TrialFailedError
+            A plugin raised, memory ran out or something was not finite.
+        """
+        began = time.perf_counter()
+        trial.set_user_attr(attribute.WORKER, attribute.this_process())
+        parameters = self._parameters(trial)
+        trial.set_user_attr(attribute.PARAMETERS, json.dumps(self.space.to_json(parameters)))
+        run = Run()
+        try:
+            self._run(trial, parameters, run)
+        except (TrialPruned, StorageTroubleError):
+            raise
+        except Exception as error:
+            trial.set_user_attr(attribute.ERROR, described_error(error, parameters))
+            raise TrialFailedError(f"Trial {trial.number} failed: {error}") from error
+        finally:
+            self._store(trial, run, time.perf_counter() - began)
+        measured = run.measured()
+        self._keep_models(trial, run)
+        values = tuple(measured[name] for name in self.objectives)
+        return values if len(values) > 1 else values[0]
+
+    def fit(self, parameters: Parameters, fold: int, watch: Callable[[Mapping[str, float]], bool]) -> TrialExtractor:
+        """Fit an extractor on the training rows of a fold."""
+        train, _ = self.judge.folds.parts[fold]
+        extractor = TrialExtractor(**self.template.get_params(deep=False))
+        extractor.set_params(**parameters, random_state=self.seed, verbose=0, checkpoint=None)
+        with warnings.catch_warnings():
+            # A trial that is not good says so by its score.
+            warnings.simplefilter("ignore")
+            return extractor.prepare(self.judge.source, watch).fit_rows(self.data.restrict(train), self.target)
+
+    def models_of(self, trial: FrozenTrial) -> list[TrialExtractor]:
+        """Return the models of a finished trial, one for each fold, trained again if another process has trained them."""
+        if trial.number not in self.models:
+            parameters = self.parameters_of(trial)
+            self.models[trial.number] = [
+                self.fit(parameters, fold, lambda metrics: False) for fold in range(len(self.judge.folds))
+            ]
+        return self.models[trial.number]
+
+    def parameters_of(self, trial: FrozenTrial) -> Parameters:
+        """Return the extractor's parameters of a finished trial."""
+        return self.space.from_json(json.loads(trial.user_attrs[attribute.PARAMETERS]))
+
+    def refit_seconds(self, trials: Sequence[FrozenTrial]) -> float:
+        """Return how long the best of some finished trials would take on all rows."""
+        finished = [t for t in trials if t.state == TrialState.COMPLETE]
+        if not finished:
+            return 0.0
+        best = max(finished, key=lambda t: t.values[self.objectives.index("score")])
+        n_train = min(len(train) for train, _ in self.judge.folds.parts)
+        return float(max(best.user_attrs[attribute.FIT_SECONDS]) * len(self.data) / n_train)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether trials may be pruned."""
+        return len(self.objectives) == 1
+
+    def _parameters(self, trial: Trial) -> Parameters:
+        given = trial.user_attrs.get(attribute.GIVEN)
+        if given is None:
+            return self.space.suggest(trial)
+        if trial.user_attrs[attribute.CHOSEN]:
+            # The sampler learns from the choices that come nearest to what was given.
+            self.space.suggest(trial)
+        return self.space.from_json(json.loads(given))
+
+    def _run(self, trial: Trial, parameters: Parameters, run: Run) -> None:
+        stops = _StopRules(self, trial)
+        for fold in range(len(self.judge.folds)):
+            began = time.perf_counter()
+            model = self.fit(parameters, fold, stops.watch_first if fold == 0 else stops.watch_others)
+            run.fit_seconds.append(time.perf_counter() - began)
+            self.interrupted |= model._interrupted
+            run.models.append(model)
+            run.judged.append(self._judge(model, fold, run))
+            if fold == 0:
+                stops.after_first(run.judged[0])
+            if self.interrupted or stops.time_is_up:
+                stops.end_early()
+                return
+
+    def _judge(self, model: TrialExtractor, fold: int, run: Run) -> Judged:
+        seconds_per_row: list[float] = []
+
+        def transform(rows: np.ndarray) -> np.ndarray:
+            began = time.perf_counter()
+            features = model.features(self.data.x, rows)
+            seconds_per_row.append((time.perf_counter() - began) / len(rows))
+            return features
+
+        judged = self.judge.judge(transform, fold)
+        run.latencies.append(1000 * min(seconds_per_row))
+        if not np.isfinite(judged.mean):
+            raise PluginContractError(
+                f"The features of a trial must be finite; got NaN or infinity on rows that {model.backbone_.name!r} with "
+                f"{model.algorithm_.name!r} has not seen. Lower learning_rate."
+            )
+        return judged
+
+    def _store(self, trial: Trial, run: Run, seconds: float) -> None:
+        trial.set_user_attr(attribute.SECONDS, seconds)
+        if not run.judged:
+            return
+        joined, measured = Judged.joined(run.judged), run.measured()
+        for name, value in {
+            attribute.FIT_SECONDS: run.fit_seconds,
+            attribute.FOLD_SCORES: [judged.mean for judged in run.judged],
+            attribute.EPISODE_SCORES: attribute.packed(joined.scores),
+            attribute.CLASS_SCORES: attribute.packed(joined.class_scores),
+            **{name: measured[name] for name in ("n_features", "n_parameters", "latency")},
+        }.items():
+            trial.set_user_attr(name, value)
+
+    def _keep_models(self, trial: Trial, run: Run) -> None:
+        """Keep the models of the best trials, and of baselines, which are small."""
+        self.models[trial.number] = run.models
+        learned = {
+            t.number: t.values[self.objectives.index("score")]
+            for t in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+            if attribute.BASELINE not in t.user_attrs
+        }
+        if attribute.BASELINE not in trial.user_attrs:
+            learned[trial.number] = run.score
+        for number in sorted(learned, key=lambda n: learned[n], reverse=True)[MODELS_KEPT:]:
+            self.models.pop(number, None)
+
+
+class _StopRules:
+    """When a trial ends before its last fold.
+
+    Parameters
+    ----------
+    objective : Objective
+    trial : Trial
+    """
+
+    def __init__(self, objective: Objective, trial: Trial) -> None:
+        self.objective = objective
+        self.trial = trial
+        self.n_reports = 0
+        self.finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self.may_prune = objective.prunes and attribute.BASELINE not in trial.user_attrs
+        deadline = objective.deadline
+        self.stop_at = None if deadline is None else deadline - objective.refit_seconds(self.finished)
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether no more is left than the refit takes."""
+        return self.stop_at is not None and time.time() >= self.stop_at
+
+    def watch_first(self, metrics: Mapping[str, float]) -> bool:
+        """Report a validation on the first fold; True ends the training."""
+        if self.objective.prunes and "score" in metrics:
+            self._report(metrics["score"], self.n_reports)
+            self.n_reports += 1
+            if self.may_prune and self.trial.should_prune():
+                raise TrialPruned(f"after {metrics['step']} steps")
+        return self.watch_others(metrics)
+
+    def watch_others(self, metrics: Mapping[str, float]) -> bool:
+        """Look at the clock; True ends the training."""
+        if self.time_is_up and self.finished:
+            raise TrialPruned("since time is up")
+        return self.time_is_up
+
+    def after_first(self, judged: Judged) -> None:
+        """Prune what is surely worse than the best trial on the same episodes of the first fold."""
+        if not self.objective.prunes:
+            return
+        self._report(judged.mean, FOLD_REPORT)
+        if not self.may_prune or not self.finished or len(judged.scores) < 2:
+            return
+        best = max(self.finished, key=lambda t: t.values[0])
+        others = attribute.unpacked(best.user_attrs[attribute.EPISODE_SCORES])[: len(judged.scores)]
+        if compare(judged.scores, others).high < 0:
+            raise TrialPruned(f"surely worse than trial {best.number} on the first fold")
+
+    def end_early(self) -> None:
+        """Stop the study; the trial counts only where it is all there is."""
+        self.trial.study.stop()
+        if self.finished:
+            raise TrialPruned("since the search ends")
+
+    def _report(self, score: float, step: int) -> None:
+        try:
+            self.trial.report(score, step)
+        except Exception as error:
+            raise StorageTroubleError(f"The study's storage must take a report; it raised {error!r}.") from error
+
+
+def described_error(error: Exception, parameters: Parameters) -> dict[str, str]:
+    """Return what is kept of an error: the plugin in whose code it was raised, or all of the trial, and the traceback."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [frame.f_locals.get("self") for frame in reversed(frames)]
+    culprit = next((owner for owner in owners if isinstance(owner, Plugin)), None)
+    everyone = (f"{kind} {parameters[kind]}" for kind in ("backbone", "algorithm", "tasks") if kind in parameters)
+    return {
+        "plugin": f"{culprit.kind} {culprit.name}" if culprit is not None else ", ".join(everyone),
+        "type": type(error).__name__,
+        "message": str(error),
+        "traceback": "".join(traceback.format_exception(error)),
+    }
+
+
+def finish_trial(study: Study, trial: FrozenTrial) -> None:
+    """Tell every plugin that listens that a trial has ended; a callback of `optuna.Study.optimize`."""
+    notify("metafe_trial_finished", trial=trial)

@@ -1,0 +1,274 @@
+"""A plugin that may be chosen, and which of its parameters are searched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from metafe.contracts import (
+    Distribution,
+    Int,
+    InvalidParameterError,
+    Plugin,
+    Problem,
+    TaskData,
+    When,
+)
+from metafe.contracts.errors import UnknownPluginError, suggest
+from metafe.plugins import registry, resolve
+
+Ranges = Mapping[str, Distribution | When]
+
+# By parameter of the extractor: the kind of plugin, and the argument of the search that narrows it.
+KINDS = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source"}
+ARGUMENTS = {"backbone": "backbones", "algorithm": "algorithms", "tasks": "tasks"}
+# What there is to do for backbones without anything to train; for others it would leave random features.
+UNTRAINED = "untrained"
+# What training takes where an algorithm does not say.
+USUAL_LEARNING_RATE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Option:
+    """A plugin that may be chosen; equal to another that offers the same.
+
+    Parameters
+    ----------
+    parameter : {"backbone", "algorithm", "tasks"}
+        Of the extractor.
+    label : str
+        By which trials name it: the plugin's name, numbered where several objects share it.
+    plugin : Plugin
+        With the parameters that are not searched.
+    ranges : mapping of str to Distribution or When
+        The parameters that are.
+    """
+
+    parameter: str
+    label: str
+    plugin: Any
+    ranges: Ranges = field(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Option) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    @property
+    def is_named(self) -> bool:
+        """Whether a name and JSON values say all about the plugin."""
+        return is_nameable(self.plugin)
+
+    @property
+    def order(self) -> list[str]:
+        """The searched parameters, those that others depend on first."""
+        ordered: list[str] = []
+        pending = list(self.ranges)
+        while pending:
+            free = [name for name in pending if not _siblings(self.ranges[name]) & set(pending) - {name}]
+            # Parameters that depend on each other are taken as they come.
+            ordered += free or pending
+            pending = [name for name in pending if name not in ordered]
+        return ordered
+
+    def exists(self, name: str, chosen: Mapping[str, Any]) -> bool:
+        """Tell whether a searched parameter exists under the values of its siblings."""
+        declared = self.ranges[name]
+        if not isinstance(declared, When):
+            return True
+        values = {**self.plugin.get_params(), **chosen}
+        return all(values.get(sibling) in allowed for sibling, allowed in declared.siblings.items())
+
+    def distribution(self, name: str) -> Distribution:
+        """Return the range of a searched parameter."""
+        declared = self.ranges[name]
+        return declared.distribution if isinstance(declared, When) else declared
+
+    def parameters(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the extractor's parameters that stand for the plugin with chosen values."""
+        whole = {**changed_parameters(self.plugin), **chosen} if self.is_named else chosen
+        spec = self.plugin.name if self.is_named else clone(self.plugin)
+        return {self.parameter: spec} | {f"{self.parameter}__{name}": plain(v) for name, v in whole.items()}
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is fixed and what is searched."""
+        fixed = {name: repr(value) for name, value in changed_parameters(self.plugin).items()}
+        searched = {name: repr(self.ranges[name]) for name in sorted(self.ranges)}
+        return {"plugin": type(self.plugin).__name__, "fixed": fixed, "searched": searched}
+
+    @property
+    def _key(self) -> tuple[str, str, str, str]:
+        return self.parameter, self.label, repr(self.plugin), repr(sorted(self.ranges.items()))
+
+
+def collect_options(parameter: str, narrowed: Any, template: Any, problem: Callable[[Any], Problem]) -> list[Option]:
+    """Return the options of one parameter, before they are asked about the data.
+
+    Parameters
+    ----------
+    parameter : {"backbone", "algorithm", "tasks"}
+    narrowed : None, name, Plugin, sequence of them, or mapping of name to mapping
+        As the search takes it: None for all that are registered; a mapping overrides ranges too.
+    template : str or Plugin
+        The parameter of the extractor that is searched around; ``"auto"`` leaves it open.
+    problem : callable
+        From a plugin to what its ranges may depend on.
+
+    Returns
+    -------
+    list of Option
+        In the order given; by name where all are taken.
+
+    Raises
+    ------
+    UnknownPluginError, InvalidParameterError
+        A name that nothing has registered, or a parameter that the plugin does not have.
+    """
+    if not (isinstance(template, str) and template == "auto"):
+        if narrowed is not None:
+            raise InvalidParameterError(
+                f"{ARGUMENTS[parameter]} and the extractor's {parameter} must not both say what to search; got "
+                f"{narrowed!r} and {template!r}. Leave {parameter}='auto' in the extractor."
+            )
+        narrowed = [template]
+    options: list[Option] = []
+    for spec, overrides in _specs(parameter, narrowed):
+        plugin = resolve(KINDS[parameter], spec)
+        same = sum(type(plugin).name == type(o.plugin).name for o in options)
+        label = f"{plugin.name} {same + 1}" if same else plugin.name
+        options.append(_with_ranges(Option(parameter, label, plugin), overrides, problem))
+    return options
+
+
+def takes_raw_input(narrowed: Any, template: Any) -> bool:
+    """Tell whether every backbone that is named wants the rows as they come; False where none is named."""
+    if narrowed is None and isinstance(template, str) and template == "auto":
+        return False
+    specs = _specs("backbone", [template] if narrowed is None else narrowed)
+    backbones = [resolve("backbone", spec) for spec, _ in specs]
+    return bool(backbones) and all(getattr(backbone, "raw_input", False) for backbone in backbones)
+
+
+def refusal(option: Option, data: TaskData) -> str | None:
+    """Say why a backbone or a task source does not accept the data; None where it does."""
+    try:
+        return option.plugin.accepts(data.x if option.parameter == "backbone" else data)
+    except Exception as error:  # a plugin's code may raise anything; one broken plugin must not end the search
+        return f"{option.plugin!r} must say whether it accepts the data; it raised {type(error).__name__}: {error}"
+
+
+def limited(option: Option, data: TaskData) -> Option:
+    """Return a task source whose ranges of whole numbers end where it no longer accepts the data."""
+
+    def accepted(name: str, value: int) -> bool:
+        return refusal(replace(option, plugin=clone(option.plugin).set_params(**{name: value})), data) is None
+
+    ranges = dict(option.ranges)
+    for name, declared in option.ranges.items():
+        if isinstance(declared, Int) and accepted(name, declared.low) and not accepted(name, declared.high):
+            accepting, refusing = declared.low, declared.high
+            while refusing - accepting > 1:
+                middle = (accepting + refusing) // 2
+                accepting, refusing = (middle, refusing) if accepted(name, middle) else (accepting, middle)
+            ranges[name] = Int(declared.low, accepting, declared.log)
+    return replace(option, ranges=ranges)
+
+
+def changed_parameters(plugin: Plugin) -> dict[str, Any]:
+    """Return the constructor parameters that differ from their defaults."""
+    defaults = type(plugin)().get_params(deep=False)
+    return {k: v for k, v in plugin.get_params(deep=False).items() if repr(v) != repr(defaults[k])}
+
+
+def is_nameable(plugin: Plugin) -> bool:
+    """Tell whether a registered name and JSON values say all about a plugin."""
+    try:
+        known = registry().get(plugin.kind, plugin.name) is type(plugin)
+    except UnknownPluginError:
+        return False
+    return known and all(_is_plain(value) for value in changed_parameters(plugin).values())
+
+
+def plain(value: Any) -> Any:
+    """Return a value as the JSON types it consists of; anything else as it is."""
+    if isinstance(value, np.generic):
+        return value.item()
+    return [plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def effective_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of an extractor with those of its plugins spelt out, defaults included, for comparison."""
+    spelt = {"augment": "auto"} | flat_parameters(parameters)
+    for parameter, kind in KINDS.items():
+        if isinstance(spelt.get(parameter), str) and spelt[parameter] != "auto":
+            defaults = registry().get(kind, spelt[parameter])().get_params(deep=False)
+            spelt = {f"{parameter}__{name}": plain(value) for name, value in defaults.items()} | spelt
+    if isinstance(spelt.get("algorithm"), str) and spelt.get("learning_rate", "auto") == "auto":
+        spelt["learning_rate"] = own_learning_rate(registry().get("algorithm", spelt["algorithm"])())
+    return {
+        name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in spelt.items()
+    }
+
+
+def flat_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters of an extractor with a name and values in place of each plugin object that they describe."""
+    flat: dict[str, Any] = {}
+    for name, value in parameters.items():
+        flat |= Option(name, "", value).parameters({}) if name in KINDS and isinstance(value, Plugin) else {name: value}
+    return flat
+
+
+def own_learning_rate(algorithm: Any) -> float:
+    """Return the learning rate that an algorithm advises."""
+    return float(algorithm.training_defaults().get("learning_rate", USUAL_LEARNING_RATE))
+
+
+def _specs(parameter: str, narrowed: Any) -> Iterable[tuple[Any, Mapping[str, Any]]]:
+    """Yield a name or object, and what is overridden of it."""
+    if narrowed is None:
+        return [(name, {}) for name in registry().names(KINDS[parameter]) if name != UNTRAINED]
+    if isinstance(narrowed, str | Plugin):
+        return [(narrowed, {})]
+    if isinstance(narrowed, Mapping):
+        return [(name, overrides or {}) for name, overrides in narrowed.items()]
+    if isinstance(narrowed, Sequence):
+        return [(spec, {}) for spec in narrowed]
+    raise InvalidParameterError(
+        f"{ARGUMENTS[parameter]} must be None, a list of names or objects, or a mapping of names to ranges; got {narrowed!r}."
+    )
+
+
+def _with_ranges(option: Option, overrides: Mapping[str, Any], problem: Callable[[Any], Problem]) -> Option:
+    changed = changed_parameters(option.plugin)
+    declared = option.plugin.search_space(problem(option.plugin))
+    ranges = {name: searched for name, searched in declared.items() if name not in changed}
+    constants = {}
+    known = option.plugin.get_params()
+    for name, value in overrides.items():
+        if name not in known:
+            raise InvalidParameterError(
+                f"{ARGUMENTS[option.parameter]} must override parameters of {option.label!r}; got {name!r}. "
+                f"{suggest(name, known)}"
+            )
+        if isinstance(value, Distribution | When):
+            ranges[name] = value
+        else:
+            ranges.pop(name, None)
+            constants[name] = value
+    plugin = clone(option.plugin).set_params(**constants) if constants else option.plugin
+    return replace(option, plugin=plugin, ranges=ranges)
+
+
+def _siblings(declared: Distribution | When) -> set[str]:
+    return set(declared.siblings) if isinstance(declared, When) else set()
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(_is_plain(v) for v in value)
+    return value is None or isinstance(value, bool | int | float | str | np.generic)

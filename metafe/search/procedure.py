@@ -1,0 +1,184 @@
+"""What a search does: prepare, run trials, judge the best again, fit the winner on all rows."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
+from sklearn.base import clone
+from sklearn.metrics import check_scoring
+
+from metafe.contracts import (
+    FeatureQualityWarning,
+    InvalidParameterError,
+    Seeds,
+    TaskData,
+    TrainingInterruptedWarning,
+)
+from metafe.extractor import MetaFeatureExtractor, seed_from
+from metafe.inputs import check_groups, check_rows, check_target
+from metafe.search import attributes as attribute
+from metafe.search.baselines import enqueue_first
+from metafe.search.finalists import judge_finalists
+from metafe.search.folds import Folds
+from metafe.search.judging import DownstreamJudge, Judge
+from metafe.search.objective import DIRECTIONS, Objective
+from metafe.search.options import takes_raw_input
+from metafe.search.results import check_any_complete, cv_results
+from metafe.search.samplers import make_pruner, make_sampler
+from metafe.search.space import Space
+from metafe.search.storage import SEED, fingerprint_of, open_study, quiet
+from metafe.search.workers import run
+
+if TYPE_CHECKING:
+    from metafe.search.estimator import MetaFeatureSearchCV
+
+
+def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> None:
+    """Search with an estimator's parameters, and set its fitted attributes.
+
+    Parameters
+    ----------
+    estimator : MetaFeatureSearchCV
+    X, y, groups : object
+        As its `fit` takes them.
+    """
+    deadline = None if estimator.timeout is None else time.time() + estimator.timeout
+    with quiet(estimator.verbose):
+        study, objective = prepare(estimator, X, y, groups)
+        objective.deadline = deadline
+        run(study, objective, estimator.n_trials, estimator.n_jobs)
+        conclude(estimator, study, objective)
+        if estimator.refit:
+            refit(estimator, objective, X, y, groups)
+
+
+def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tuple[Study, Objective]:
+    """Check the data, resolve everything and open the study; what cannot work is an error before any training."""
+    template = MetaFeatureExtractor() if estimator.extractor is None else estimator.extractor
+    raw = takes_raw_input(estimator.backbones, template.backbone)
+    rows = check_rows(estimator, X, raw=raw, reset=True)
+    target = check_target(rows, y)
+    _, group_codes = check_groups(rows, groups)
+    data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
+    folds = Folds.make(estimator.cv, data, by_row=estimator._is_downstream)
+    estimator.n_splits_, estimator.splits_ = len(folds), folds.said
+    smallest = min((data.restrict(train) for train, _ in folds.parts), key=_size)
+    space = Space.for_data(smallest, template, estimator.backbones, estimator.algorithms, estimator.tasks)
+    study = open_study(
+        estimator.storage,
+        estimator.study_name,
+        _fingerprint(estimator, data, folds, space, template),
+        [DIRECTIONS[name] for name in estimator.objectives],
+        pruner=make_pruner(estimator.pruner),
+    )
+    seed = _seed(estimator, study)
+    study.sampler = make_sampler(estimator.sampler, _sampler_seed(estimator, study))
+    judge = _judge(estimator, data, y, folds, seed)
+    enqueue_first(study, space, smallest)
+    return study, Objective(space, data, target, clone(template), judge, tuple(estimator.objectives), seed)
+
+
+def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective) -> None:
+    """Judge the finalists and set what was found."""
+    trials = study.get_trials(deepcopy=False)
+    if objective.interrupted and not any(t.state == TrialState.COMPLETE for t in trials):
+        raise KeyboardInterrupt
+    check_any_complete(trials)
+    finished = [t for t in trials if t.state.is_finished() and attribute.PARAMETERS in t.user_attrs]
+    finals = judge_finalists(finished, objective)
+    estimator.study_ = study
+    estimator.finalists_, estimator.verdict_ = finals.finalists, finals.verdict
+    estimator.cv_results_ = cv_results(finished, objective)
+    estimator.best_index_ = [t.number for t in finished].index(finals.winner.trial)
+    estimator.best_params_ = objective.parameters_of(finished[estimator.best_index_])
+    estimator.best_score_ = float(estimator.cv_results_["mean_test_score"][estimator.best_index_])
+    if objective.interrupted:
+        _warn_interrupted(finished)
+
+
+def refit(estimator: MetaFeatureSearchCV, objective: Objective, X: Any, y: Any, groups: Any) -> None:
+    """Fit the winner, and the final estimator on its features, on all rows."""
+    chosen = Refit(**objective.template.get_params(deep=False))
+    chosen.set_params(**estimator.best_params_, random_state=objective.seed)
+    with warnings.catch_warnings():
+        # The finalists have been compared on more than one split.
+        warnings.simplefilter("ignore", FeatureQualityWarning)
+        chosen.until(objective.deadline).fit(X, y, groups=groups)
+    estimator.best_estimator_ = MetaFeatureExtractor(**chosen.get_params(deep=False))
+    fitted = {name: value for name, value in vars(chosen).items() if name != "_deadline"}
+    estimator.best_estimator_.__dict__.update(fitted)
+    if estimator.final_estimator is not None:
+        features = estimator.best_estimator_.transform(X)
+        estimator.final_estimator_ = clone(estimator.final_estimator).fit(features, y)
+
+
+class Refit(MetaFeatureExtractor):
+    """An extractor that ends its training at a deadline, with the best weights so far."""
+
+    def until(self, deadline: float | None) -> Refit:
+        """Set the deadline."""
+        self._deadline = deadline
+        return self
+
+    def _validated(self, metrics: Mapping[str, float]) -> bool:
+        return self._deadline is not None and time.time() >= self._deadline
+
+
+def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any, folds: Folds, seed: int) -> Judge | DownstreamJudge:
+    if not estimator._is_downstream:
+        return Judge(data, folds, Seeds(seed))
+    if y is None:
+        raise InvalidParameterError(f"scoring={estimator.scoring!r} needs y to score by; got None. Pass y.")
+    scorer = check_scoring(estimator.final_estimator, estimator.scoring)
+    return DownstreamJudge(data, np.asarray(y), folds, estimator.final_estimator, scorer)
+
+
+def _fingerprint(
+    estimator: MetaFeatureSearchCV, data: TaskData, folds: Folds, space: Space, template: MetaFeatureExtractor
+) -> dict[str, str]:
+    from metafe import __version__
+
+    irrelevant = ("random_state", "verbose", "checkpoint", "device")
+    kept = sorted((k, repr(v)) for k, v in template.get_params(deep=False).items() if k not in irrelevant)
+    return fingerprint_of(
+        data,
+        space=(space.describe(), kept),
+        cv=folds.parts,
+        scoring=(repr(estimator.scoring), repr(estimator.final_estimator) if estimator._is_downstream else ""),
+        objectives=list(estimator.objectives),
+        version=__version__.split(".")[0],
+    )
+
+
+def _seed(estimator: MetaFeatureSearchCV, study: Study) -> int:
+    """Return the seed of fits and episodes, which is the study's once it has one, whoever continues it."""
+    if SEED not in study.user_attrs:
+        # Processes that begin at the same time without a seed of their own must agree on one.
+        own = None if estimator.random_state is None else seed_from(estimator.random_state)
+        study.set_user_attr(SEED, Seeds(0).integer(study.study_name) % 2**31 if own is None else own)
+    return int(study.user_attrs[SEED])
+
+
+def _sampler_seed(estimator: MetaFeatureSearchCV, study: Study) -> int:
+    """Return a seed that a continued study does not repeat its first draws with."""
+    n_before = len(study.get_trials(deepcopy=False))
+    return Seeds(seed_from(estimator.random_state)).integer("sampler", n_before) % 2**32
+
+
+def _warn_interrupted(finished: Sequence[FrozenTrial]) -> None:
+    warnings.warn(
+        f"The search was interrupted after {len(finished)} trials; the best so far is kept. Fit again with storage= to go on.",
+        TrainingInterruptedWarning,
+        stacklevel=6,
+    )
+
+
+def _size(data: TaskData) -> tuple[int, int]:
+    """Return by what training parts of folds are compared: their classes, then their rows."""
+    return len(data.classes) if data.kind == "classification" else 0, len(data)

@@ -1,0 +1,312 @@
+"""What is searched: plugins that accept the data, each with the ranges that it declares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import clone
+
+from metafe.contracts import (
+    Categorical,
+    Float,
+    InvalidInputError,
+    InvalidParameterError,
+    MetafeError,
+    Plugin,
+    Problem,
+    TaskData,
+)
+from metafe.search.choosing import Chooser, GivenParameters, NotInSpaceError, TrialChooser
+from metafe.search.options import (
+    ARGUMENTS,
+    KINDS,
+    UNTRAINED,
+    USUAL_LEARNING_RATE,
+    Option,
+    collect_options,
+    effective_parameters,
+    limited,
+    own_learning_rate,
+    plain,
+    refusal,
+)
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
+
+    from metafe.extractor import MetaFeatureExtractor
+
+Parameters = dict[str, Any]
+
+# The algorithms' own rates were chosen for typical data; what is best for one data set is seldom further away.
+LEARNING_RATE_SPREAD = 3.0
+# Enough to see whether a task source can label rows.
+ROWS_TO_LABEL = 64
+
+
+@dataclass(frozen=True)
+class Space:
+    """Backbones, task sources, algorithms for each and training settings, with the ranges that are searched.
+
+    Parameters
+    ----------
+    backbones, sources : tuple of Option
+    algorithms : tuple of tuple of Option
+        For each source, those that can learn from its tasks.
+    settings : tuple of str
+        Which of ``learning_rate`` and ``augment`` are searched.
+    """
+
+    backbones: tuple[Option, ...]
+    sources: tuple[Option, ...]
+    algorithms: tuple[tuple[Option, ...], ...]
+    settings: tuple[str, ...]
+
+    @classmethod
+    def for_data(
+        cls,
+        data: TaskData,
+        template: MetaFeatureExtractor,
+        backbones: Any = None,
+        algorithms: Any = None,
+        tasks: Any = None,
+    ) -> Space:
+        """Collect the plugins that accept the data.
+
+        Parameters
+        ----------
+        data : TaskData
+            Rows to train on: the smallest training part of a fold.
+        template : MetaFeatureExtractor
+            Its parameters that are not ``"auto"`` are not searched.
+        backbones, algorithms, tasks : None, name, Plugin, sequence of them, or mapping of name to mapping
+            What to search, as `MetaFeatureSearchCV` takes it.
+
+        Returns
+        -------
+        Space
+
+        Raises
+        ------
+        UnknownPluginError
+            A name that nothing has registered.
+        InvalidParameterError
+            An unknown parameter, or nothing left to search.
+        InvalidInputError
+            A plugin that was named does not accept the data.
+        """
+        explicit = backbones is not None or template.backbone != "auto"
+        options = collect_options("backbone", backbones, template.backbone, lambda backbone: _problem(data))
+        found = _accepting(options, data, explicit)
+        sources: dict[Option, tuple[Option, ...]] = {}
+        if any(option.plugin.trains for option in found):
+            sources = _sources(data, template, algorithms, tasks)
+        if not sources:
+            found = [option for option in found if not option.plugin.trains]
+        if not found:
+            raise InvalidParameterError(_nothing_left("backbone", data))
+        settings = tuple(name for name in ("learning_rate", "augment") if getattr(template, name) == "auto")
+        return cls(tuple(found), tuple(sources), tuple(sources.values()), settings)
+
+    @property
+    def options(self) -> list[Option]:
+        """Every option, each once."""
+        algorithms = {option: None for options in self.algorithms for option in options}
+        return [*self.backbones, *self.sources, *algorithms]
+
+    def suggest(self, trial: BaseTrial) -> Parameters:
+        """Choose the parameters of a `MetaFeatureExtractor`.
+
+        Parameters
+        ----------
+        trial : optuna.trial.BaseTrial
+            Asked for each value.
+
+        Returns
+        -------
+        dict of str to object
+            What `MetaFeatureExtractor.set_params` takes: ``backbone``, ``backbone__width``, ``algorithm`` and so on.
+        """
+        return self._choose(TrialChooser(trial))
+
+    def fixed(self, parameters: Mapping[str, Any]) -> Parameters | None:
+        """Return what a trial has to choose for parameters, for `optuna.Study.enqueue_trial`.
+
+        Parameters
+        ----------
+        parameters : mapping of str to object
+            Of a `MetaFeatureExtractor`. What is left out has its default; what is outside its range becomes the nearest
+            value in it.
+
+        Returns
+        -------
+        dict of str to object or None
+            None where a plugin is not in the space.
+        """
+        given = GivenParameters(parameters)
+        try:
+            self._choose(given)
+        except NotInSpaceError:
+            return None
+        return given.choices
+
+    def contains(self, parameters: Mapping[str, Any]) -> bool:
+        """Tell whether a trial can choose exactly these parameters."""
+        try:
+            reached = self._choose(GivenParameters(parameters))
+        except NotInSpaceError:
+            return False
+        return effective_parameters(reached) == effective_parameters(parameters)
+
+    def describe(self) -> Parameters:
+        """Return everything that trials may choose, as JSON types."""
+        algorithms = {
+            source.label: {option.label: option.describe() for option in options}
+            for source, options in zip(self.sources, self.algorithms, strict=True)
+        }
+        return {
+            "backbones": {option.label: option.describe() for option in self.backbones},
+            "tasks": {option.label: option.describe() for option in self.sources},
+            "algorithms": algorithms,
+            "settings": list(self.settings),
+        }
+
+    def to_json(self, parameters: Mapping[str, Any]) -> Parameters:
+        """Return parameters as JSON types: an object that no name describes becomes a key by which this space knows it."""
+        keys = {repr(plugin): key for key, plugin in self._objects().items()}
+        return {k: keys[repr(v)] if isinstance(v, Plugin) else plain(v) for k, v in parameters.items()}
+
+    def from_json(self, stored: Mapping[str, Any]) -> Parameters:
+        """Return the parameters that `to_json` was given."""
+        objects = self._objects()
+        return {k: clone(objects[v]) if isinstance(v, str) and v in objects else v for k, v in stored.items()}
+
+    def _objects(self) -> dict[str, Plugin]:
+        return {f"object {option.label}": option.plugin for option in self.options if not option.is_named}
+
+    def _choose(self, chooser: Chooser) -> Parameters:
+        backbone = chooser.option("backbone", self.backbones)
+        parameters = _choose_values(chooser, backbone)
+        if not backbone.plugin.trains:
+            return parameters | untrained()
+        source = chooser.option("tasks", self.sources)
+        options = self.algorithms[self.sources.index(source)]
+        suffix = self._suffix(options)
+        algorithm = chooser.option(f"algorithm{suffix}", options)
+        on_rows = algorithm.plugin.trains_on == "rows"
+        # Way and shot are nothing to an algorithm that trains on plain mini-batches.
+        parameters |= source.parameters({}) if on_rows else _choose_values(chooser, source)
+        parameters |= _choose_values(chooser, algorithm, suffix)
+        return parameters | self._choose_settings(chooser, source, algorithm)
+
+    def _suffix(self, options: tuple[Option, ...]) -> str:
+        """Return what tells choices among these algorithms from others: optuna wants the same choices under one name."""
+        if options == max(self.algorithms, key=self.algorithms.count):
+            return ""
+        sharing = [s.label for s, others in zip(self.sources, self.algorithms, strict=True) if others == options]
+        return f" for {', '.join(sharing)}"
+
+    def _choose_settings(self, chooser: Chooser, source: Option, algorithm: Option) -> Parameters:
+        chosen: Parameters = {}
+        if "learning_rate" in self.settings:
+            usual = own_learning_rate(algorithm.plugin)
+            name = "learning_rate" if usual == USUAL_LEARNING_RATE else f"{algorithm.label}.learning_rate"
+            around = Float(usual / LEARNING_RATE_SPREAD, usual * LEARNING_RATE_SPREAD, log=True)
+            chosen["learning_rate"] = chooser.value(name, "learning_rate", around, usual)
+        if "augment" in self.settings and not source.plugin.needs_augmentation:
+            chosen["augment"] = chooser.value("augment", "augment", Categorical(["auto", None]), "auto")
+        return chosen
+
+
+def untrained() -> Parameters:
+    """Return what else an extractor needs whose backbone trains nothing: every row to fit its encoder on."""
+    return {"algorithm": UNTRAINED, "validation_fraction": 0.0}
+
+
+def _choose_values(chooser: Chooser, option: Option, suffix: str = "") -> Parameters:
+    chosen: Parameters = {}
+    defaults = option.plugin.get_params()
+    for name in option.order:
+        if option.exists(name, chosen):
+            key = f"{option.label}.{name}{suffix}"
+            chosen[name] = chooser.value(key, f"{option.parameter}__{name}", option.distribution(name), defaults[name])
+    return option.parameters(chosen)
+
+
+def _sources(
+    data: TaskData, template: MetaFeatureExtractor, algorithms: Any, tasks: Any
+) -> dict[Option, tuple[Option, ...]]:
+    """Return the task sources that accept the data, with the algorithms that can learn from each."""
+    explicit = tasks is not None or template.tasks != "auto"
+    options = collect_options("tasks", tasks, template.tasks, lambda source: _problem_of_tasks(source, data))
+    learnable: dict[Option, tuple[Option, ...]] = {}
+    reasons: list[str] = []
+    for source in _accepting(options, data, explicit):
+        fitting, refused = _algorithms(source, data, template, algorithms)
+        reasons += refused
+        if fitting:
+            learnable[limited(source, data)] = fitting
+    if not learnable and (explicit or reasons):
+        raise InvalidParameterError(_nothing_left("algorithm", data, reasons))
+    return learnable
+
+
+def _algorithms(
+    source: Option, data: TaskData, template: MetaFeatureExtractor, narrowed: Any
+) -> tuple[tuple[Option, ...], list[str]]:
+    """Return the algorithms that can learn from the tasks of a source, and why others cannot."""
+    problem = source.plugin.problem(data, _shape(data))
+    fitting, reasons = [], []
+    for option in collect_options("algorithm", narrowed, template.algorithm, lambda algorithm: problem):
+        reason = option.plugin.accepts(problem) or _refusal_to_label(option, source, data)
+        if reason:
+            reasons.append(reason)
+        else:
+            fitting.append(option)
+    return tuple(fitting), reasons
+
+
+def _refusal_to_label(algorithm: Option, source: Option, data: TaskData) -> str | None:
+    if algorithm.plugin.trains_on != "rows":
+        return None
+    try:
+        source.plugin.row_labels(data.restrict(data.rows[:ROWS_TO_LABEL]))
+    except MetafeError as error:
+        return str(error)
+    return None
+
+
+def _accepting(options: list[Option], data: TaskData, explicit: bool) -> list[Option]:
+    """Return the options that accept the data; all must where the user has named them."""
+    refusals = {option: refusal(option, data) for option in options}
+    if explicit and (reasons := [reason for reason in refusals.values() if reason]):
+        raise InvalidInputError(" ".join(reasons))
+    return [option for option, reason in refusals.items() if not reason]
+
+
+def _problem(data: TaskData) -> Problem:
+    """Describe the data itself, whatever tasks are made of it."""
+    if data.kind == "regression":
+        assert data.y is not None
+        return Problem("regression", _shape(data), n_targets=data.y.shape[1])
+    n_classes = len(data.classes) if data.kind == "classification" else 0
+    return Problem(data.kind, _shape(data), n_classes=n_classes, max_way=n_classes)
+
+
+def _problem_of_tasks(source: Any, data: TaskData) -> Problem:
+    return _problem(data) if refusal(Option("tasks", "", source), data) else source.problem(data, _shape(data))
+
+
+def _shape(data: TaskData) -> tuple[int, ...]:
+    return data.x.shape[1:] if isinstance(data.x, np.ndarray) else ()
+
+
+def _nothing_left(parameter: str, data: TaskData, reasons: list[str] | None = None) -> str:
+    why = " ".join(dict.fromkeys(reasons or []))
+    return (
+        f"A search needs at least one {KINDS[parameter]} that fits the data; got none for {len(data)} rows of shape "
+        f"{_shape(data)}, {data.kind}. {why or 'Name others.'} See {ARGUMENTS[parameter]}=."
+    )

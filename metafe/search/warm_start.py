@@ -1,0 +1,99 @@
+"""What did best in other studies, to be tried early in this one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from metafe.contracts import InvalidParameterError
+from metafe.search.attributes import PARAMETERS, is_baseline
+from metafe.search.meta_features import distance
+from metafe.search.space import Parameters, Space
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+# The attribute of a study under which its data is described.
+META_FEATURES = "meta_features"
+BEST_OF_EACH = 3
+MOST_SETTINGS = 10
+
+
+def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Space) -> list[Parameters]:
+    """Return the best settings of other studies, those of the most similar data first.
+
+    Parameters
+    ----------
+    warm_start_from : Study, fitted MetaFeatureSearchCV, storage URL, or iterable of them
+        A URL stands for every study of metafe in that storage.
+    features : mapping of str to float
+        Describes the data of this study, as `meta_features` does.
+    space : Space
+        What this study searches; settings outside it are left out, and values outside a range become the nearest in it.
+
+    Returns
+    -------
+    list of dict
+        Parameters of a `MetaFeatureExtractor`, at most ten, three from each study, each once.
+
+    Raises
+    ------
+    InvalidParameterError
+        Something else to start from, or a study that is not of metafe.
+    """
+    others = sorted(_studies(warm_start_from), key=lambda study: distance(features, _features_of(study)))
+    found: dict[str, Parameters] = {}
+    for study in others:
+        for trial in _best(study):
+            parameters = space.from_json(trial.user_attrs[PARAMETERS])
+            choices = space.fixed(parameters)
+            if choices is not None:
+                found.setdefault(json.dumps(choices, sort_keys=True), parameters)
+    return list(found.values())[:MOST_SETTINGS]
+
+
+def _best(study: Study) -> list[FrozenTrial]:
+    """Return the best finished trials that learned something; by the first objective, whose larger values are better."""
+    from optuna.trial import TrialState
+
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    learned = [trial for trial in finished if not is_baseline(trial.user_attrs)]
+    return sorted(learned, key=lambda trial: -trial.values[0])[:BEST_OF_EACH]
+
+
+def _studies(given: Any) -> list[Study]:
+    from optuna.study import Study
+
+    if isinstance(given, str):
+        return _studies_in(given)
+    if isinstance(given, Study):
+        return [given]
+    if hasattr(given, "study_"):
+        return [given.study_]
+    if isinstance(given, Iterable):
+        return [study for one in given for study in _studies(one)]
+    raise InvalidParameterError(
+        "warm_start_from must be a study, a fitted MetaFeatureSearchCV, the URL of a storage, or several of them; "
+        f"got {given!r}."
+    )
+
+
+def _studies_in(url: str) -> list[Study]:
+    from optuna import get_all_study_summaries, load_study
+
+    summaries = get_all_study_summaries(url)
+    ours = [summary.study_name for summary in summaries if META_FEATURES in summary.user_attrs]
+    if not ours:
+        raise InvalidParameterError("warm_start_from needs a storage with studies of metafe; got one without any.")
+    return [load_study(study_name=name, storage=url) for name in ours]
+
+
+def _features_of(study: Study) -> dict[str, float]:
+    features: dict[str, float] | None = study.user_attrs.get(META_FEATURES)
+    if features is None:
+        raise InvalidParameterError(
+            f"warm_start_from needs studies of metafe, which describe their data; got {study.study_name!r}, which does not."
+        )
+    return features
