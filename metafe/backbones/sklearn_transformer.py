@@ -12,6 +12,7 @@ from sklearn.kernel_approximation import Nystroem
 from sklearn.neighbors import NeighborhoodComponentsAnalysis
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import resample
 from torch import nn
 
 from metafe.contracts import Backbone, Categorical, InvalidParameterError, Problem, Seeds
@@ -25,6 +26,8 @@ _BY_NAME = {
     # Each component is a training row.
     "nystroem": lambda n_rows: Nystroem(n_components=min(100, n_rows)),
 }
+# Its time and memory grow with the square of the rows.
+MOST_ROWS_FOR_NCA = 1500
 
 
 class SklearnTransformer(Backbone):
@@ -34,7 +37,8 @@ class SklearnTransformer(Backbone):
     ----------
     transformer : {"pca", "lda", "nca", "nystroem"} or transformer, default="pca"
         A name stands for that transformer on standardised rows: principal components that keep 95 % of the variance,
-        linear discriminant analysis, neighbourhood components analysis or a Nyström approximation of the RBF kernel.
+        linear discriminant analysis, neighbourhood components analysis (fitted on 1500 random rows at most, of all
+        classes alike) or a Nyström approximation of the RBF kernel.
         An object is used as it is; it is cloned, so yours stays unfitted.
 
     Examples
@@ -68,7 +72,10 @@ class SklearnTransformer(Backbone):
         seed = seeds.integer("sklearn") % 2**32
         random_states = [k for k in transformer.get_params() if k.endswith("random_state")]
         unset = {k: seed for k in random_states if transformer.get_params()[k] is None}
-        self.transformer_ = transformer.set_params(**unset).fit(_flat(X), y)
+        rows = _flat(X)
+        if isinstance(self.transformer, str) and self.transformer == "nca" and len(rows) > MOST_ROWS_FOR_NCA:
+            rows, y = resample(rows, y, replace=False, n_samples=MOST_ROWS_FOR_NCA, stratify=y, random_state=seed)
+        self.transformer_ = transformer.set_params(**unset).fit(rows, y)
         return self
 
     def encode(self, X: Any) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from metafe.contracts import TaskData
 from metafe.search.attributes import BASELINE, CHOSEN, GIVEN
-from metafe.search.options import Option
+from metafe.search.options import Option, effective_parameters
 from metafe.search.space import Parameters, Space, untrained
 
 if TYPE_CHECKING:
@@ -57,12 +57,11 @@ def default_recipes(space: Space, data: TaskData) -> list[Parameters]:
     list of dict
         Parameters of a `MetaFeatureExtractor`; the one that ``"auto"`` takes comes first.
     """
-    if not space.sources:
-        return []
-    usual = {"backbone": _automatic_backbone(data), "tasks": _automatic_tasks(data)}
-    networks = _first(usual["backbone"], [option for option in space.backbones if option.plugin.trains])
-    sources = _first(usual["tasks"], list(space.sources))
-    pairs = [(network, sources[0]) for network in networks] + [(networks[0], source) for source in sources[1:]]
+    usual = _automatic_tasks(data)
+    trained = [(o, list(s)) for o, s in zip(space.backbones, space.backbone_sources, strict=True) if s]
+    trained.sort(key=lambda pair: pair[0].plugin.name != _automatic_backbone(data))
+    pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
+    pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
     return [
         network.parameters({}) | source.parameters({}) | _usual_algorithm(space, source).parameters({})
         for network, source in pairs
@@ -70,7 +69,7 @@ def default_recipes(space: Space, data: TaskData) -> list[Parameters]:
 
 
 def enqueue_first(study: Study, space: Space, data: TaskData) -> None:
-    """Enqueue the baselines, then what works out of the box; nothing in a study that has trials already.
+    """Enqueue the baselines, what works out of the box and what is listed; nothing in a study that has trials already.
 
     Parameters
     ----------
@@ -81,11 +80,14 @@ def enqueue_first(study: Study, space: Space, data: TaskData) -> None:
     """
     if study.get_trials(deepcopy=False):
         return
-    for name, parameters in baselines(data).items():
+    first = baselines(data)
+    for name, parameters in first.items():
         # Choices that come near would tell the sampler something else than what was tried.
         choices = space.fixed(parameters) if space.contains(parameters) else None
         _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(parameters)})
-    for parameters in default_recipes(space, data):
+    tried = [effective_parameters(parameters) for parameters in first.values()]
+    listed = [p for p in space.list_settings() if effective_parameters(p) not in tried]
+    for parameters in [*default_recipes(space, data), *listed]:
         _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
 
 

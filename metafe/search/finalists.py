@@ -101,7 +101,13 @@ def choose_finalists(
     """Return the learned trials whose interval overlaps that of the best, three at most, and the best two baselines."""
     by_score = sorted(complete, key=lambda t: _score(t, objective), reverse=True)
     baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
-    learned = [t for t in by_score if not attribute.is_baseline(t.user_attrs)]
+    # The same parameters give the same model; one of them is enough.
+    once = {t.user_attrs[attribute.PARAMETERS]: t for t in reversed(by_score)} | {
+        t.user_attrs[attribute.PARAMETERS]: t for t in baselines
+    }
+    learned = [
+        t for t in by_score if not attribute.is_baseline(t.user_attrs) and t is once[t.user_attrs[attribute.PARAMETERS]]
+    ]
     if learned:
         low, _ = _bounds(learned[0], objective)
         learned = [t for t in learned if _bounds(t, objective)[1] >= low]

@@ -26,10 +26,13 @@ class Folds:
         Sorted row numbers.
     said : str
         How rows were split.
+    hold_out : bool, default=True
+        False where the test rows are those trained on, which says nothing about what is learned from them.
     """
 
     parts: list[tuple[np.ndarray, np.ndarray]]
     said: str
+    hold_out: bool = True
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -67,6 +70,11 @@ class Folds:
                 f"cv={cv!r} must be able to split the data; got: {error}. Lower it, or pass more rows."
             ) from error
         return cls(parts, f"{len(parts)} folds {said}")
+
+    @classmethod
+    def of_all(cls, data: TaskData) -> Folds:
+        """Return one fold of all rows, for data that is too small to hold any out."""
+        return cls([(data.rows, data.rows)], "no folds, since there are too few rows to hold any out", hold_out=False)
 
 
 def _splitter(cv: Any, data: TaskData, by_row: bool) -> tuple[Any, str, np.ndarray | None]:

@@ -58,8 +58,13 @@ class Judge:
     data : TaskData
         All raw rows.
     folds : Folds
+
+    Attributes
+    ----------
     seeds : Seeds
-        The same seeds give the same episodes.
+        The same seeds give the same episodes; set before anything is judged.
+    source : TaskSource
+        What draws them.
 
     Raises
     ------
@@ -67,10 +72,10 @@ class Judge:
         Test rows from which no episode can be drawn.
     """
 
-    def __init__(self, data: TaskData, folds: Folds, seeds: Seeds) -> None:
+    def __init__(self, data: TaskData, folds: Folds) -> None:
         self.data = data
         self.folds = folds
-        self.seeds = seeds
+        self.seeds = Seeds(0)
         self.source = self._source()
 
     def judge(self, transform: Transform, fold: int, fresh: bool = False) -> Judged:
@@ -151,6 +156,7 @@ class DownstreamJudge:
         self.folds = folds
         self.final_estimator = final_estimator
         self.scorer = scorer
+        self.seeds = Seeds(0)
         self.source = judging_sources(data)[-1]
 
     def judge(self, transform: Transform, fold: int, fresh: bool = False) -> Judged:

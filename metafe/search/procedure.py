@@ -14,7 +14,9 @@ from sklearn.base import clone
 from sklearn.metrics import check_scoring
 
 from metafe.contracts import (
+    AdaptedSettingWarning,
     FeatureQualityWarning,
+    InvalidInputError,
     InvalidParameterError,
     Seeds,
     TaskData,
@@ -52,7 +54,9 @@ def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> None:
     with quiet(estimator.verbose):
         study, objective = prepare(estimator, X, y, groups)
         objective.deadline = deadline
-        run(study, objective, estimator.n_trials, estimator.n_jobs)
+        # With nothing held out, only what is not learned can be trusted: the first of the baselines.
+        n_trials = estimator.n_trials if objective.judge.folds.hold_out else 1
+        run(study, objective, n_trials, estimator.n_jobs)
         conclude(estimator, study, objective)
         if estimator.refit:
             refit(estimator, objective, X, y, groups)
@@ -66,7 +70,8 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     target = check_target(rows, y)
     _, group_codes = check_groups(rows, groups)
     data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
-    folds = Folds.make(estimator.cv, data, by_row=estimator._is_downstream)
+    judge = _judge(estimator, data, y)
+    folds = judge.folds
     estimator.n_splits_, estimator.splits_ = len(folds), folds.said
     smallest = min((data.restrict(train) for train, _ in folds.parts), key=_size)
     space = Space.for_data(smallest, template, estimator.backbones, estimator.algorithms, estimator.tasks)
@@ -79,7 +84,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     )
     seed = _seed(estimator, study)
     study.sampler = make_sampler(estimator.sampler, _sampler_seed(estimator, study))
-    judge = _judge(estimator, data, y, folds, seed)
+    judge.seeds = Seeds(seed)
     enqueue_first(study, space, smallest)
     return study, Objective(space, data, target, clone(template), judge, tuple(estimator.objectives), seed)
 
@@ -130,13 +135,23 @@ class Refit(MetaFeatureExtractor):
         return self._deadline is not None and time.time() >= self._deadline
 
 
-def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any, folds: Folds, seed: int) -> Judge | DownstreamJudge:
-    if not estimator._is_downstream:
-        return Judge(data, folds, Seeds(seed))
-    if y is None:
-        raise InvalidParameterError(f"scoring={estimator.scoring!r} needs y to score by; got None. Pass y.")
-    scorer = check_scoring(estimator.final_estimator, estimator.scoring)
-    return DownstreamJudge(data, np.asarray(y), folds, estimator.final_estimator, scorer)
+def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any) -> Judge | DownstreamJudge:
+    """Return what judges features on the folds, or on all rows where ``cv="auto"`` cannot hold out enough of them."""
+    if estimator._is_downstream:
+        if y is None:
+            raise InvalidParameterError(f"scoring={estimator.scoring!r} needs y to score by; got None. Pass y.")
+        scorer = check_scoring(estimator.final_estimator, estimator.scoring)
+        folds = Folds.make(estimator.cv, data, by_row=True)
+        return DownstreamJudge(data, np.asarray(y), folds, estimator.final_estimator, scorer)
+    try:
+        return Judge(data, Folds.make(estimator.cv, data))
+    except InvalidInputError as error:
+        if not (isinstance(estimator.cv, str) and estimator.cv == "auto" and isinstance(data.x, np.ndarray)):
+            raise
+        judge = Judge(data, Folds.of_all(data))
+        reason = str(error)
+    warnings.warn(f"{reason} The standardised rows are kept.", AdaptedSettingWarning, stacklevel=6)
+    return judge
 
 
 def _fingerprint(

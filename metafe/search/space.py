@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import clone
 
 from metafe.contracts import (
+    Backbone,
     Categorical,
     Float,
     InvalidInputError,
@@ -19,6 +21,7 @@ from metafe.contracts import (
     Problem,
     TaskData,
 )
+from metafe.decisions import Decisions
 from metafe.search.choosing import Chooser, GivenParameters, NotInSpaceError, TrialChooser
 from metafe.search.options import (
     ARGUMENTS,
@@ -53,7 +56,12 @@ class Space:
 
     Parameters
     ----------
-    backbones, sources : tuple of Option
+    backbones : tuple of Option
+    backbone_sources : tuple of tuple of Option
+        For each backbone, the task sources that suit the rows that it encodes; empty where it trains nothing.
+    listed : tuple of Option
+        Backbones that train nothing and have a few settings alone: each of these is tried once, and none is drawn.
+    sources : tuple of Option
     algorithms : tuple of tuple of Option
         For each source, those that can learn from its tasks.
     settings : tuple of str
@@ -61,9 +69,11 @@ class Space:
     """
 
     backbones: tuple[Option, ...]
+    backbone_sources: tuple[tuple[Option, ...], ...]
     sources: tuple[Option, ...]
     algorithms: tuple[tuple[Option, ...], ...]
     settings: tuple[str, ...]
+    listed: tuple[Option, ...] = ()
 
     @classmethod
     def for_data(
@@ -104,18 +114,36 @@ class Space:
         sources: dict[Option, tuple[Option, ...]] = {}
         if any(option.plugin.trains for option in found):
             sources = _sources(data, template, algorithms, tasks)
-        if not sources:
-            found = [option for option in found if not option.plugin.trains]
+        suited = {option: _suited(option, tuple(sources), data, template) for option in found}
+        found = [option for option in found if suited[option] or not option.plugin.trains]
         if not found:
             raise InvalidParameterError(_nothing_left("backbone", data))
         settings = tuple(name for name in ("learning_rate", "augment") if getattr(template, name) == "auto")
-        return cls(tuple(found), tuple(sources), tuple(sources.values()), settings)
+        listed = tuple(option for option in found if _is_listed(option))
+        # Where nothing else is left, those that could be listed are drawn.
+        drawn = tuple(option for option in found if option not in listed) or listed
+        return cls(
+            backbones=drawn,
+            backbone_sources=tuple(suited[option] for option in drawn),
+            sources=tuple(sources),
+            algorithms=tuple(sources.values()),
+            settings=settings,
+            listed=listed if drawn != listed else (),
+        )
 
     @property
     def options(self) -> list[Option]:
         """Every option, each once."""
         algorithms = {option: None for options in self.algorithms for option in options}
-        return [*self.backbones, *self.sources, *algorithms]
+        return [*self.backbones, *self.listed, *self.sources, *algorithms]
+
+    def list_settings(self) -> list[Parameters]:
+        """Return the parameters of each setting of the listed backbones."""
+        return [
+            option.parameters(dict(zip(option.ranges, values, strict=True))) | untrained()
+            for option in self.listed
+            for values in product(*(option.distribution(name).choices for name in option.ranges))  # type: ignore[attr-defined]
+        ]
 
     def suggest(self, trial: BaseTrial) -> Parameters:
         """Choose the parameters of a `MetaFeatureExtractor`.
@@ -168,8 +196,12 @@ class Space:
             for source, options in zip(self.sources, self.algorithms, strict=True)
         }
         return {
-            "backbones": {option.label: option.describe() for option in self.backbones},
+            "backbones": {option.label: option.describe() for option in (*self.backbones, *self.listed)},
             "tasks": {option.label: option.describe() for option in self.sources},
+            "tasks of backbones": {
+                backbone.label: [source.label for source in sources]
+                for backbone, sources in zip(self.backbones, self.backbone_sources, strict=True)
+            },
             "algorithms": algorithms,
             "settings": list(self.settings),
         }
@@ -192,9 +224,10 @@ class Space:
         parameters = _choose_values(chooser, backbone)
         if not backbone.plugin.trains:
             return parameters | untrained()
-        source = chooser.option("tasks", self.sources)
+        sources = self.backbone_sources[self.backbones.index(backbone)]
+        source = chooser.option(f"tasks{self._tasks_suffix(sources)}", sources)
         options = self.algorithms[self.sources.index(source)]
-        suffix = self._suffix(options)
+        suffix = self._algorithms_suffix(options)
         algorithm = chooser.option(f"algorithm{suffix}", options)
         on_rows = algorithm.plugin.trains_on == "rows"
         # Way and shot are nothing to an algorithm that trains on plain mini-batches.
@@ -202,12 +235,12 @@ class Space:
         parameters |= _choose_values(chooser, algorithm, suffix)
         return parameters | self._choose_settings(chooser, source, algorithm)
 
-    def _suffix(self, options: tuple[Option, ...]) -> str:
-        """Return what tells choices among these algorithms from others: optuna wants the same choices under one name."""
-        if options == max(self.algorithms, key=self.algorithms.count):
-            return ""
-        sharing = [s.label for s, others in zip(self.sources, self.algorithms, strict=True) if others == options]
-        return f" for {', '.join(sharing)}"
+    def _tasks_suffix(self, sources: tuple[Option, ...]) -> str:
+        pairs = zip(self.backbones, self.backbone_sources, strict=True)
+        return _suffix(sources, [(backbone, suited) for backbone, suited in pairs if suited])
+
+    def _algorithms_suffix(self, options: tuple[Option, ...]) -> str:
+        return _suffix(options, list(zip(self.sources, self.algorithms, strict=True)))
 
     def _choose_settings(self, chooser: Chooser, source: Option, algorithm: Option) -> Parameters:
         chosen: Parameters = {}
@@ -221,9 +254,45 @@ class Space:
         return chosen
 
 
+def _is_listed(option: Option) -> bool:
+    """Tell whether a backbone trains nothing and has a few settings, none under a condition."""
+    few = all(isinstance(searched, Categorical) for searched in option.ranges.values())
+    return few and not option.plugin.trains and len(option.ranges) <= 1
+
+
 def untrained() -> Parameters:
     """Return what else an extractor needs whose backbone trains nothing: every row to fit its encoder on."""
     return {"algorithm": UNTRAINED, "validation_fraction": 0.0}
+
+
+def _suffix(choices: tuple[Option, ...], by_parent: list[tuple[Option, tuple[Option, ...]]]) -> str:
+    """Return what tells a choice from that of other parents: optuna wants the same choices under one name.
+
+    Those that most parents have need none.
+    """
+    every = [others for _, others in by_parent]
+    if choices == max(every, key=every.count):
+        return ""
+    return f" for {', '.join(parent.label for parent, others in by_parent if others == choices)}"
+
+
+def _suited(
+    backbone: Option, sources: tuple[Option, ...], data: TaskData, template: MetaFeatureExtractor
+) -> tuple[Option, ...]:
+    """Return the task sources that suit the rows that a backbone encodes; all where that is known after its fit alone."""
+    if not backbone.plugin.trains:
+        return ()
+    if type(backbone.plugin).fit is not Backbone.fit or not isinstance(data.x, np.ndarray):
+        return sources
+    row = backbone.plugin.encode(data.x[data.rows[:1]])[0]
+    encoded = data.with_x(np.broadcast_to(row, (len(data.x), *row.shape)))
+    augmented = template.augment != "auto" or bool(Decisions().augmentations("auto", row.shape, "classification"))
+    return tuple(
+        source
+        for source in sources
+        if (source.plugin.selects_rows or not refusal(source, encoded))
+        and (augmented or not source.plugin.needs_augmentation)
+    )
 
 
 def _choose_values(chooser: Chooser, option: Option, suffix: str = "") -> Parameters:
