@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from metafe.contracts import Categorical, Distribution, Float, Int
-from metafe.search.options import Option, changed_parameters, flat_parameters, plain
+from metafe.search.options import Option, flat_parameters, plain
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -82,7 +82,7 @@ class GivenParameters:
         given = self.parameters.get(option.parameter)
         if not option.is_named:
             return repr(given) == repr(option.plugin)
-        fixed = {f"{option.parameter}__{name}": plain(v) for name, v in changed_parameters(option.plugin).items()}
+        fixed = {f"{option.parameter}__{name}": plain(v) for name, v in option.fixed.items()}
         return given == option.plugin.name and all(self.parameters.get(k) == v for k, v in fixed.items())
 
 

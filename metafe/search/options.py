@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -59,12 +60,22 @@ class Option:
     def __hash__(self) -> int:
         return hash(self._key)
 
-    @property
+    @cached_property
     def is_named(self) -> bool:
         """Whether a name and JSON values say all about the plugin."""
         return is_nameable(self.plugin)
 
-    @property
+    @cached_property
+    def fixed(self) -> dict[str, Any]:
+        """The parameters that are set to something else than their default."""
+        return changed_parameters(self.plugin)
+
+    @cached_property
+    def defaults(self) -> dict[str, Any]:
+        """Every parameter as it is where it is not searched."""
+        return dict(self.plugin.get_params())
+
+    @cached_property
     def order(self) -> list[str]:
         """The searched parameters, those that others depend on first."""
         ordered: list[str] = []
@@ -81,7 +92,7 @@ class Option:
         declared = self.ranges[name]
         if not isinstance(declared, When):
             return True
-        values = {**self.plugin.get_params(), **chosen}
+        values = {**self.defaults, **chosen}
         return all(values.get(sibling) in allowed for sibling, allowed in declared.siblings.items())
 
     def distribution(self, name: str) -> Distribution:
@@ -91,17 +102,17 @@ class Option:
 
     def parameters(self, chosen: Mapping[str, Any]) -> dict[str, Any]:
         """Return the extractor's parameters that stand for the plugin with chosen values."""
-        whole = {**changed_parameters(self.plugin), **chosen} if self.is_named else chosen
+        whole = {**self.fixed, **chosen} if self.is_named else chosen
         spec = self.plugin.name if self.is_named else clone(self.plugin)
         return {self.parameter: spec} | {f"{self.parameter}__{name}": plain(v) for name, v in whole.items()}
 
     def describe(self) -> dict[str, Any]:
         """Return what is fixed and what is searched."""
-        fixed = {name: repr(value) for name, value in changed_parameters(self.plugin).items()}
+        fixed = {name: repr(value) for name, value in self.fixed.items()}
         searched = {name: repr(self.ranges[name]) for name in sorted(self.ranges)}
         return {"plugin": type(self.plugin).__name__, "fixed": fixed, "searched": searched}
 
-    @property
+    @cached_property
     def _key(self) -> tuple[str, str, str, str]:
         return self.parameter, self.label, repr(self.plugin), repr(sorted(self.ranges.items()))
 

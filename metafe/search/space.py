@@ -297,11 +297,12 @@ def _suited(
 
 def _choose_values(chooser: Chooser, option: Option, suffix: str = "") -> Parameters:
     chosen: Parameters = {}
-    defaults = option.plugin.get_params()
     for name in option.order:
         if option.exists(name, chosen):
             key = f"{option.label}.{name}{suffix}"
-            chosen[name] = chooser.value(key, f"{option.parameter}__{name}", option.distribution(name), defaults[name])
+            chosen[name] = chooser.value(
+                key, f"{option.parameter}__{name}", option.distribution(name), option.defaults[name]
+            )
     return option.parameters(chosen)
 
 

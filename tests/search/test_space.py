@@ -1,0 +1,237 @@
+"""Which plugins and parameters are searched."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import FixedTrial
+from sklearn.decomposition import PCA
+
+import metafe
+from metafe import MetaFeatureExtractor, MetafeError
+from metafe.algorithms import MAML
+from metafe.backbones import MLP, SklearnTransformer
+from metafe.contracts import Backbone, Categorical, Float, Int, TaskData, When
+from metafe.search.baselines import baselines, default_recipes
+from metafe.search.choosing import nearest
+from metafe.search.options import effective_parameters
+from metafe.search.space import Space
+
+
+def rows_of(kind="classification", shape=(12,), n=120):
+    """Return task data of six classes, of continuous targets or of neither."""
+    rng = np.random.default_rng(0)
+    y = {"classification": np.tile(np.arange(6), n // 6), "regression": rng.normal(size=(n, 1)), "unlabelled": None}
+    return TaskData(rng.normal(size=(n, *shape)), y[kind], None, np.arange(n))
+
+
+def space_of(data=None, template=None, **narrowed):
+    """Return the space of data."""
+    return Space.for_data(data or rows_of(), template or MetaFeatureExtractor(), **narrowed)
+
+
+def drawn(space, n=60, seed=0):
+    """Return the parameters of random trials, and what each of them chose."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed))
+    trials = [study.ask() for _ in range(n)]
+    return [(space.suggest(trial), trial.params) for trial in trials]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet_optuna():
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "unlabelled"])
+@pytest.mark.parametrize("shape", [(12,), (8, 8)])
+def test_every_trial_can_be_set_on_an_extractor_and_found_again(kind, shape):
+    space = space_of(rows_of(kind, shape))
+    for parameters, chosen in drawn(space):
+        MetaFeatureExtractor().set_params(**parameters)
+        assert space.from_json(json.loads(json.dumps(space.to_json(parameters)))) == parameters
+        assert space.fixed(parameters) == chosen
+        assert space.suggest(FixedTrial(chosen)) == parameters
+
+
+def test_a_parameter_exists_only_under_its_parent():
+    for parameters, _ in drawn(space_of()):
+        owners = {name.split("__")[0]: parameters[name.split("__")[0]] for name in parameters if "__" in name}
+        extractor = MetaFeatureExtractor().set_params(**parameters)
+        assert all(isinstance(owner, str) for owner in owners.values())
+        assert {name for name in parameters if "__" in name} <= extractor.get_params().keys()
+
+
+def test_all_that_accepts_the_data_is_searched():
+    parameters = [p for p, _ in drawn(space_of(rows_of(shape=(8, 8))), n=300)]
+    assert {"mlp", "conv4"} <= {p["backbone"] for p in parameters}
+    assert {"protonet", "maml", "supervised", "r2d2"} <= {p["algorithm"] for p in parameters}
+    assert {"classes", "clusters", "augment"} <= {p.get("tasks") for p in parameters}
+
+
+def test_what_trains_nothing_is_listed_and_not_drawn():
+    space = space_of()
+    listed = {(p["backbone"], *(v for k, v in p.items() if k.startswith("backbone__"))) for p in space.list_settings()}
+    assert {("identity", "all"), ("sklearn", "nystroem"), ("sklearn", "nca")} <= listed
+    assert not {"identity", "sklearn"} & {p["backbone"] for p, _ in drawn(space)}
+
+
+def test_what_trains_nothing_is_drawn_where_nothing_else_is_left():
+    parameters = [p for p, _ in drawn(space_of(backbones=["identity"]))]
+    assert {p["backbone__scaling"] for p in parameters} == {"feature", "all"}
+    assert all(p["algorithm"] == "untrained" and p["validation_fraction"] == 0 for p in parameters)
+
+
+def test_names_narrow():
+    parameters = [p for p, _ in drawn(space_of(backbones=["mlp"], algorithms=["maml", "anil"], tasks="classes"))]
+    assert {p["backbone"] for p in parameters} == {"mlp"}
+    assert {p["algorithm"] for p in parameters} == {"maml", "anil"}
+    assert {p["tasks"] for p in parameters} == {"classes"}
+
+
+def test_the_extractor_narrows():
+    template = MetaFeatureExtractor("mlp", learning_rate=0.01, augment=None)
+    parameters = [p for p, _ in drawn(space_of(template=template))]
+    assert {p["backbone"] for p in parameters} == {"mlp"}
+    assert not any("learning_rate" in p or "augment" in p for p in parameters)
+
+
+def test_an_object_keeps_what_was_set():
+    space = space_of(backbones=[MLP(width=7)], algorithms=[MAML(n_steps=2)])
+    for parameters, _ in drawn(space):
+        assert parameters["backbone__width"] == 7
+        assert parameters["algorithm__n_steps"] == 2
+    assert len({p["backbone__depth"] for p, _ in drawn(space)}) > 1
+
+
+def test_two_objects_of_one_name_are_numbered():
+    space = space_of(backbones=[MLP(depth=1), MLP(depth=3)])
+    assert {(c["backbone"], p["backbone__depth"]) for p, c in drawn(space)} == {("mlp", 1), ("mlp 2", 3)}
+
+
+def test_an_object_that_no_name_describes_is_kept():
+    space = space_of(backbones=[SklearnTransformer(PCA(2)), SklearnTransformer(PCA(3)), "mlp"])
+    stored = [space.to_json(p) for p in space.list_settings()]
+    assert [p["backbone"] for p in stored] == ["object sklearn", "object sklearn 2"]
+    assert [space.from_json(p)["backbone"].transformer.n_components for p in stored] == [2, 3]
+
+
+def test_ranges_are_overridden_and_values_fixed():
+    ranges = {"mlp": {"width": Int(4, 5), "dropout": 0.25, "activation": Categorical(["relu", "tanh"])}}
+    parameters = [p for p, _ in drawn(space_of(backbones=ranges))]
+    assert {p["backbone__width"] for p in parameters} == {4, 5}
+    assert {p["backbone__dropout"] for p in parameters} == {0.25}
+    assert {p["backbone__activation"] for p in parameters} == {"relu", "tanh"}
+
+
+def test_a_condition_decides_whether_a_parameter_exists():
+    ranges = {"anil": {"momentum": When(Float(0.5, 0.9), {"first_order": [True]})}}
+    for parameters, _ in drawn(space_of(algorithms=ranges)):
+        assert ("algorithm__momentum" in parameters) == parameters["algorithm__first_order"]
+
+
+def test_a_condition_may_be_about_what_is_fixed():
+    ranges = {"anil": {"first_order": False, "momentum": When(Float(0.5, 0.9), {"first_order": [True]})}}
+    assert not any("algorithm__momentum" in p for p, _ in drawn(space_of(algorithms=ranges)))
+
+
+def test_choices_of_one_name_are_the_same_for_every_parent():
+    choices = {}
+    for space in (space_of(), space_of(rows_of(shape=(8, 8))), space_of(rows_of("unlabelled"))):
+        study = optuna.create_study(sampler=optuna.samplers.RandomSampler(0))
+        for _ in range(200):
+            trial = study.ask()
+            space.suggest(trial)
+            for name, distribution in trial.distributions.items():
+                assert choices.setdefault(name, distribution) == distribution
+        choices.clear()
+
+
+def test_ranges_end_where_the_data_does():
+    small = space_of(rows_of(n=24), tasks=["clusters"])
+    assert max(p["tasks__n_way"] for p, _ in drawn(small) if "tasks__n_way" in p) == 12
+
+
+def test_a_plugin_of_ones_own_is_searched():
+    @metafe.register
+    class Wide(Backbone):
+        name = "wide-for-test-space"
+
+        def __init__(self, width=3):
+            self.width = width
+
+        def search_space(self, problem):
+            return {"width": Int(2, 9)}
+
+        def build(self, input_shape):
+            from torch import nn
+
+            return nn.Linear(input_shape[0], self.width)
+
+    found = [p for p, _ in drawn(space_of()) if p["backbone"] == Wide.name]
+    assert len({p["backbone__width"] for p in found}) > 1
+
+
+@pytest.mark.parametrize(
+    ("narrowed", "message"),
+    [
+        ({"backbones": ["mpl"]}, "Did you mean 'mlp'"),
+        ({"backbones": {"mlp": {"witdh": 3}}}, "Did you mean 'width'"),
+        ({"backbones": []}, "at least one backbone"),
+        ({"backbones": 3}, "backbones must be"),
+        ({"tasks": ["rows"]}, "continuous"),
+        ({"backbones": ["conv4"]}, "conv4"),
+        ({"algorithms": ["cosine"], "tasks": ["columns"]}, "columns gives a row another label"),
+        ({"backbones": ["mlp"], "template": MetaFeatureExtractor("mlp")}, "must not both"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_error(narrowed, message):
+    with pytest.raises(MetafeError, match=message):
+        space_of(**narrowed)
+
+
+def test_the_description_depends_on_what_is_searched():
+    assert space_of().describe() == space_of().describe()
+    assert space_of().describe() != space_of(backbones={"mlp": {"width": Int(4, 5)}}).describe()
+    json.dumps(space_of().describe())
+
+
+def test_default_recipes_are_those_of_the_extractor():
+    data = rows_of()
+    first = default_recipes(space_of(data), data)[0]
+    assert first == {"backbone": "mlp", "tasks": "classes", "algorithm": "protonet"}
+
+
+def test_baselines_fit_the_data():
+    assert list(baselines(rows_of())) == ["standardised rows", "rows on one scale", "PCA", "LDA", "NCA", "supervised"]
+    assert list(baselines(rows_of("unlabelled"))) == ["standardised rows", "rows on one scale", "PCA"]
+    assert list(baselines(rows_of("regression", (8, 8)))) == ["standardised rows", "PCA", "supervised"]
+
+
+def test_the_supervised_baseline_is_a_choice_of_the_space():
+    space = space_of()
+    parameters = baselines(rows_of())["supervised"]
+    assert space.contains(parameters)
+    assert effective_parameters(space.suggest(FixedTrial(space.fixed(parameters)))) == effective_parameters(parameters)
+    assert not space_of(backbones={"mlp": {"width": Int(2, 3)}}).contains(parameters)
+    assert space_of(backbones=["identity"]).fixed(parameters) is None
+
+
+@pytest.mark.parametrize(
+    ("distribution", "value", "expected"),
+    [
+        (Int(2, 5), 9, 5),
+        (Int(2, 5), (1, 5), 3),
+        (Int(2, 5), None, 5),
+        (Float(0.1, 1.0), 0.01, 0.1),
+        (Categorical(["a", "b"]), "b", "b"),
+        (Categorical(["a", "b"]), "c", "a"),
+    ],
+)
+def test_what_is_outside_a_range_becomes_the_nearest_in_it(distribution, value, expected):
+    assert nearest(distribution, value) == expected
