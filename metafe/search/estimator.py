@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -263,6 +264,24 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         """Return a table of all trials of the study, as `optuna.study.Study.trials_dataframe` does; needs pandas."""
         check_is_fitted(self)
         return self.study_.trials_dataframe()
+
+    def write_report(self, folder: str | Path) -> Path:
+        """Write what was found as a page, ``index.html``, that needs no other file, and as PNG pictures.
+
+        Parameters
+        ----------
+        folder : str or Path
+            Made where it does not exist; files of an earlier report are replaced.
+
+        Returns
+        -------
+        Path
+            The page.
+        """
+        from metafe.search.report import write_report
+
+        check_is_fitted(self)
+        return write_report(self, folder)
 
     def __sklearn_is_fitted__(self) -> bool:
         """Tell scikit-learn whether `fit` has been called."""

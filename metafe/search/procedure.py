@@ -31,10 +31,12 @@ from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
 from metafe.search.objective import DIRECTIONS, Objective
 from metafe.search.options import takes_raw_input
+from metafe.search.progress import show_search
 from metafe.search.results import check_any_complete, cv_results
 from metafe.search.samplers import make_pruner, make_sampler
 from metafe.search.space import Space
 from metafe.search.storage import SEED, fingerprint_of, open_study, quiet
+from metafe.search.view import make_view
 from metafe.search.workers import run
 
 if TYPE_CHECKING:
@@ -56,7 +58,8 @@ def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> None:
         objective.deadline = deadline
         # With nothing held out, only what is not learned can be trusted: the first of the baselines.
         n_trials = estimator.n_trials if objective.judge.folds.hold_out else 1
-        run(study, objective, n_trials, estimator.n_jobs)
+        with show_search(study, n_trials, deadline, estimator.verbose):
+            run(study, objective, n_trials, estimator.n_jobs)
         conclude(estimator, study, objective)
         if estimator.refit:
             refit(estimator, objective, X, y, groups)
@@ -85,6 +88,8 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     seed = _seed(estimator, study)
     study.sampler = make_sampler(estimator.sampler, _sampler_seed(estimator, study))
     judge.seeds = Seeds(seed)
+    # Optuna's own pictures and its dashboard show them.
+    study.set_metric_names(list(estimator.objectives))
     enqueue_first(study, space, smallest)
     return study, Objective(space, data, target, clone(template), judge, tuple(estimator.objectives), seed)
 
@@ -99,6 +104,7 @@ def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective)
     finals = judge_finalists(finished, objective)
     estimator.study_ = study
     estimator.finalists_, estimator.verdict_ = finals.finalists, finals.verdict
+    estimator._view = make_view(objective, finished, finals)
     estimator.cv_results_ = cv_results(finished, objective)
     estimator.best_index_ = [t.number for t in finished].index(finals.winner.trial)
     estimator.best_params_ = objective.parameters_of(finished[estimator.best_index_])
