@@ -50,8 +50,8 @@ class PLDA(Backbone):
     >>> from sklearn.datasets import load_digits
     >>> from metafe import MetaFeatureExtractor
     >>> X, y = load_digits(return_X_y=True)
-    >>> MetaFeatureExtractor("plda", "untrained").fit(X[y < 7], y[y < 7]).transform(X[y >= 7]).shape
-    (533, 59)
+    >>> MetaFeatureExtractor("plda", "untrained", validation_fraction=0).fit(X[y < 7], y[y < 7]).transform(X[y >= 7]).shape
+    (533, 61)
     """
 
     name = "plda"
