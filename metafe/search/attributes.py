@@ -53,7 +53,9 @@ def process_start(pid: int) -> int | None:
     except OSError:
         return None
     # The name of the program stands in parentheses and may hold anything; the start is the 20th field after it.
-    return int(status.rpartition(")")[2].split()[19])
+    fields = status.rpartition(")")[2].split()
+    # What has ended stays listed until its parent asks for it.
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def is_baseline(attributes: Mapping[str, Any]) -> bool:

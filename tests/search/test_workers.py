@@ -1,0 +1,181 @@
+"""Trials in worker processes, some of which are killed in the middle of one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.study import Study
+from optuna.trial import TrialState
+
+from metafe.contracts import SearchError
+from metafe.search import attributes as attribute
+from metafe.search.attempts import Outcome
+from metafe.search.objective import TrialFailedError
+from metafe.search.reclaiming import n_finished
+from metafe.search.workers import Tickets, _direct, run
+from tests.search.tiny import Tiny, numbers_by_state, wait_until, workers_of
+
+
+def open_journal(folder: Path) -> Study:
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    return optuna.create_study(storage=storage, study_name="tiny", load_if_exists=True)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return open_journal(tmp_path)
+
+
+@contextmanager
+def meanwhile(act: Callable[[], Any]) -> Iterator[None]:
+    """Do something in a thread, whose error is the test's."""
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            act()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    yield
+    thread.join()
+    if failures:
+        raise failures[0]
+
+
+def is_gone(pid: int) -> bool:
+    return attribute.process_start(pid) is None
+
+
+def test_two_workers_share_the_trials_of_a_study_in_memory() -> None:
+    study = optuna.create_study()
+    study.enqueue_trial({"x": 0.25}, user_attrs={"known": True})
+    run(study, Tiny(0.05), 6, 2)
+    assert numbers_by_state(study) == {"COMPLETE": list(range(6))}
+    assert study.trials[0].params == {"x": 0.25}
+    assert study.trials[0].user_attrs["known"]
+    assert len({trial.params["x"] for trial in study.trials}) == 6
+    workers = set(workers_of(study, TrialState.COMPLETE))
+    assert len(workers) == 2
+    assert os.getpid() not in workers
+    assert {(trial.user_attrs["copied"], trial.user_attrs["threads"]) for trial in study.trials} == {(False, 1)}
+
+
+def test_a_killed_worker_costs_neither_its_trial_nor_those_of_others(study: Study) -> None:
+    def kill() -> None:
+        wait_until(lambda: n_finished(study) >= 2)
+        victim = wait_until(lambda: study.trials[1].user_attrs.get(attribute.WORKER))
+        wait_until(lambda: study.trials[1].params)
+        os.kill(victim["pid"], signal.SIGKILL)
+
+    with meanwhile(kill):
+        run(study, Tiny(0.05, waiting=[1]), 6, 2)
+    states = numbers_by_state(study)
+    assert states["FAIL"] == [1]
+    assert len(states["COMPLETE"]) == 6
+    again = next(trial for trial in study.trials if trial.system_attrs.get("retry_history") == [1])
+    assert again.params == study.trials[1].params
+    assert study.trials[1].user_attrs[attribute.ERROR]["type"] == "WorkerDied"
+
+
+def test_an_interrupted_parent_takes_its_workers_with_it(study: Study) -> None:
+    def interrupt() -> None:
+        wait_until(lambda: len(workers_of(study, TrialState.RUNNING)) == 2)
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    objective = Tiny(waiting=[0, 1])
+    with meanwhile(interrupt):
+        run(study, objective, 6, 2)
+    assert objective.interrupted
+    assert numbers_by_state(study) == {"FAIL": [0, 1], "WAITING": [2, 3]}
+    assert all(is_gone(trial.user_attrs[attribute.WORKER]["pid"]) for trial in study.trials[:2])
+
+
+def search_in(folder: str) -> None:
+    """Run two workers, one of which never ends."""
+    run(open_journal(Path(folder)), Tiny(0.05, waiting=[1]), 100, 2)
+
+
+def test_a_search_whose_parent_was_killed_goes_on_where_it_was(study: Study, tmp_path: Path) -> None:
+    code = f"from tests.search.test_workers import search_in; search_in({str(tmp_path)!r})"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    try:
+        wait_until(lambda: n_finished(study) >= 3 and study.trials[1].user_attrs.get(attribute.WORKER))
+    finally:
+        parent.kill()
+        parent.wait()
+    waiting = study.trials[1].user_attrs[attribute.WORKER]["pid"]
+    others = set(workers_of(study, TrialState.COMPLETE)) - {waiting}
+    # What was given out already is done; then a worker without a parent ends by itself.
+    wait_until(lambda: all(is_gone(pid) for pid in others))
+    os.kill(waiting, signal.SIGKILL)
+    wait_until(lambda: is_gone(waiting))
+    finished = study.get_trials(states=(TrialState.COMPLETE,))
+    run(study, Tiny(), len(finished) + 3)
+    states = numbers_by_state(study)
+    assert states["FAIL"] == [1]
+    assert set(states) == {"FAIL", "COMPLETE"}
+    assert len(states["COMPLETE"]) == len(finished) + 3
+    assert [study.trials[trial.number].value for trial in finished] == [trial.value for trial in finished]
+
+
+def test_what_an_objective_raises_by_mistake_reaches_the_caller(study: Study) -> None:
+    class Mistaken(Tiny):
+        def __call__(self, trial: Any) -> float:
+            raise ZeroDivisionError
+
+    for n_jobs in (1, 2):
+        with pytest.raises(ZeroDivisionError):
+            run(study, Mistaken(), 6, n_jobs)
+    assert "RUNNING" not in numbers_by_state(study)
+
+
+def test_failed_trials_count_and_stopping_the_study_ends_it(study: Study) -> None:
+    class Stopping(Tiny):
+        def __call__(self, trial: Any) -> float:
+            if trial.number == 0:
+                raise TrialFailedError
+            if trial.number == 2:
+                trial.study.stop()
+            return super().__call__(trial)
+
+    run(study, Stopping(), 2)
+    assert numbers_by_state(study) == {"FAIL": [0], "COMPLETE": [1]}
+    run(study, Stopping(), 9)
+    assert numbers_by_state(study) == {"FAIL": [0], "COMPLETE": [1, 2]}
+
+
+def test_workers_that_die_whatever_they_do_end_the_search(study: Study) -> None:
+    class Doomed:
+        size = 2
+        n_renewed = 0
+
+        def submit(self, seat: int) -> Future[Outcome]:
+            future: Future[Outcome] = Future()
+            future.set_exception(RuntimeError("killed"))
+            return future
+
+        def renew(self, seat: int) -> None:
+            self.n_renewed += 1
+
+        def stop(self, busy: Collection[int]) -> None:
+            pass
+
+    team = Doomed()
+    with pytest.raises(SearchError, match=r"must be able to finish trials; 9 in a row did not.*killed"):
+        _direct(team, Tickets(study, Tiny(), 3))
+    assert team.n_renewed == 8
