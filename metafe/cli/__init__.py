@@ -1,4 +1,4 @@
-"""The command line: ``metafe fit``, ``transform``, ``evaluate``, ``plugins`` and ``demo``."""
+"""The command line: ``metafe search``, ``fit``, ``transform``, ``evaluate``, ``plugins`` and ``demo``."""
 
 from __future__ import annotations
 

@@ -15,6 +15,8 @@ from metafe.cli.fit import fit
 from metafe.cli.help import Command, Commands, describe
 from metafe.cli.plugins import HELP as HELP_OF_PLUGINS
 from metafe.cli.plugins import plugins
+from metafe.cli.search import HELP as HELP_OF_SEARCH
+from metafe.cli.search import search
 from metafe.cli.transform import HELP as HELP_OF_TRANSFORM
 from metafe.cli.transform import transform
 
@@ -28,6 +30,7 @@ app = typer.Typer(
         "See it work on handwritten digits, then learn from your own old data and judge it on classes it has not seen:",
         examples=[
             "metafe demo",
+            "metafe search old.csv --target species -o features --report report",
             "metafe fit old.csv --target species -o features",
             "metafe evaluate features new.csv --target species",
             "metafe transform features new.csv --target species -o new-features.csv",
@@ -36,6 +39,7 @@ app = typer.Typer(
 )
 
 app.command(cls=Command, help=HELP_OF_FIT)(fit)
+app.command(cls=Command, help=HELP_OF_SEARCH)(search)
 app.command(cls=Command, help=HELP_OF_TRANSFORM)(transform)
 app.command(cls=Command, help=HELP_OF_EVALUATE)(evaluate)
 app.command(cls=Command, help=HELP_OF_PLUGINS)(plugins)

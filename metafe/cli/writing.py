@@ -51,11 +51,18 @@ def check_output_folder(folder: Path) -> None:
             f"--output must be a new or empty folder, or a saved extractor to replace; {str(folder)!r} holds "
             "something else. Choose another name."
         )
-    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise InvalidInputError(
-            f"--output must be a folder that may be written; got {str(folder)!r}. Choose another place."
-        )
+    _check_writable("--output", folder)
+
+
+def check_report_folder(folder: Path) -> None:
+    """Check, before any work, that a report can be written.
+
+    Raises
+    ------
+    InvalidInputError
+        A file, or a place that cannot be written to.
+    """
+    _check_writable("--report", folder)
 
 
 def write_features(path: Path, features: np.ndarray, names: Sequence[str], known: pl.DataFrame) -> None:
@@ -96,6 +103,14 @@ def write_features(path: Path, features: np.ndarray, names: Sequence[str], known
             f"A CSV file holds one value a cell; {nested[0]!r} has several. Write to .npz or .parquet."
         )
     table.write_csv(path)
+
+
+def _check_writable(option: str, folder: Path) -> None:
+    there = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise InvalidInputError(
+            f"{option} must be a folder that may be written; got {str(folder)!r}. Choose another place."
+        )
 
 
 def _write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
@@ -31,6 +32,7 @@ WIDTH, DPI = 9.0, 110
 ROWS_SHOWN = 12
 CURVES_NAMED = 4
 IMPORTANCES_SHOWN = 12
+LEAST_IMPORTANCE = 0.005
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def history(study: Study, trials: Sequence[FrozenTrial]) -> Picture | None:
         best = np.maximum.accumulate([score_of(study, t) for t in ordered])
         axis.step([t.number for t in ordered], best, where="post", color=COLOURS[2], linewidth=1.6, label="best so far")
         axis.set(xlabel="trial", ylabel="score")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         _finish(axis)
 
     best = best_trial(study, complete)
@@ -151,16 +153,17 @@ def importances(values: dict[str, float]) -> Picture | None:
     values : dict of str to float
         Shares that add up to one.
     """
-    if not values:
+    ordered = sorted(values.items(), key=lambda item: item[1], reverse=True)
+    shown = [(name, share) for name, share in ordered if share >= LEAST_IMPORTANCE][:IMPORTANCES_SHOWN]
+    if not shown:
         return None
-    shown = sorted(values.items(), key=lambda item: item[1], reverse=True)[:IMPORTANCES_SHOWN]
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         names, shares = zip(*shown[::-1], strict=True)
         bars = axis.barh(names, shares, color=LEARNED)
         axis.bar_label(bars, fmt="%.2f", padding=3)
-        axis.set(xlabel="share of importance for a good score", xlim=(0, 1.1 * max(shares) or 1.0))
+        axis.set(xlabel="share of importance for a good score", xlim=(0, 1.1 * max(shares)))
         _finish(axis, grid="x")
 
     alt = "Importance of parameters: " + ", ".join(f"{name} {share:.2f}" for name, share in shown) + "."
@@ -228,7 +231,7 @@ def learning_curves(study: Study, trials: Sequence[FrozenTrial]) -> Picture | No
             steps, scores = zip(*sorted(reported[t.number].items()), strict=True)
             axis.plot(steps, scores, color=colour, marker=marker, markersize=4, linewidth=1.6, label=_numbered(t))
         axis.set(xlabel="validation", ylabel="meta-validation score, first fold")
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         _finish(axis, legend=bool(named))
 
     ends = [f"{_numbered(t)} from {_first_last(reported[t.number])}" for t in named]

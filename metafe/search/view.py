@@ -73,8 +73,10 @@ def make_view(objective: Objective, trials: Sequence[FrozenTrial], finals: Final
         for title, trial in _choose(trials, finals).items()
     )
     said = f"First two principal components of {len(rows)} rows that the first fold held out"
-    if y is None or target.classes is not None:
-        return View(panels, said, classes=None if y is None else target.classes[y[rows]])
+    if y is None:
+        return View(panels, said)
+    if target.classes is not None:
+        return View(panels, said, classes=target.classes[y[rows]])
     return View(panels, said, values=np.asarray(y[rows]).reshape(len(rows), -1)[:, 0])
 
 
