@@ -14,7 +14,6 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from metafe.contracts import SearchError
-from metafe.search import attributes as attribute
 from metafe.search.objective import StorageTroubleError, TrialFailedError, finish_trial
 from metafe.search.reclaiming import give_up, is_requeued, requeue
 
@@ -54,7 +53,7 @@ def run_trial(study: Study, objective: Any) -> Outcome:
     ----------
     study : optuna.study.Study
     objective : callable
-        Raises `TrialFailedError` where the trial failed and the search goes on.
+        Writes into the trial which process runs it; raises `TrialFailedError` where the trial failed and the search goes on.
 
     Raises
     ------
@@ -80,7 +79,7 @@ def wait_for_server(study: Study, patient: bool = True) -> None:
 
 
 class _Attempt:
-    """An objective that writes into its trial which process runs it.
+    """An objective, and how far it got.
 
     Parameters
     ----------
@@ -94,7 +93,6 @@ class _Attempt:
 
     def __call__(self, trial: Trial) -> Any:
         self.trial = trial
-        trial.set_user_attr(attribute.WORKER, attribute.this_process())
         try:
             value = self.objective(trial)
         except (TrialPruned, TrialFailedError):

@@ -16,12 +16,13 @@ import optuna
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
-from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
 from sklearn.utils import _safe_indexing
 
 from metafe.contracts import InvalidParameterError, SearchError, TaskData
+from metafe.search.reclaiming import requeue
 
 Direction = Literal["minimize", "maximize"]
 
@@ -32,7 +33,6 @@ SEED = "metafe_seed"
 # Of a worker that dies, a relational storage notices after this many seconds without a sign of life.
 HEARTBEAT_SECONDS = 15
 GRACE_SECONDS = 60
-RETRIES = 3
 # Larger data is told apart by this many rows spread over it, and by all labels and groups.
 WHOLE_BYTES = 2**26
 HASHED_ROWS = 1024
@@ -162,7 +162,7 @@ def make_storage(storage: Any) -> BaseStorage:
             engine_kwargs=_engine_options(scheme),
             heartbeat_interval=HEARTBEAT_SECONDS,
             grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+            heartbeat_stale_trial_callback=requeue,
         )
 
 

@@ -38,6 +38,7 @@ class Tiny:
         self.data = np.arange(2**18)
 
     def __call__(self, trial: Any) -> float:
+        trial.set_user_attr(attribute.WORKER, attribute.this_process())
         x = trial.suggest_float("x", 0.0, 1.0)
         if trial.number in self.waiting:
             time.sleep(WAIT_SECONDS)
