@@ -1,0 +1,232 @@
+"""What a trial keeps, when it ends early and what happens when it fails."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import optuna
+import pytest
+from torch import nn
+
+import metafe
+from metafe import MetaFeatureExtractor
+from metafe.algorithms import ProtoNet
+from metafe.contracts import Backbone, SearchError, TrainingInterruptedWarning, hookimpl
+from metafe.plugins import registry
+from metafe.search import attributes as attribute
+
+BASELINES = 6
+
+
+@metafe.register
+class Faulty(Backbone):
+    """A backbone of which building raises, or whose features are not finite."""
+
+    name = "faulty-in-search"
+
+    def __init__(self, fault="raise"):
+        self.fault = fault
+
+    def build(self, input_shape):
+        if self.fault == "raise":
+            raise ZeroDivisionError("no width")
+        if self.fault == "memory":
+            raise MemoryError
+        return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0], 4))
+
+
+@metafe.register
+class Diverging(ProtoNet):
+    """Prototypical networks whose loss becomes NaN."""
+
+    name = "diverging-in-search"
+
+    def meta_loss(self, learner, batch, context):
+        loss, metrics = super().meta_loss(learner, batch, context)
+        return loss * float("nan"), metrics
+
+
+@metafe.register
+class Patient(ProtoNet):
+    """Prototypical networks that take their time, and interrupt themselves when told to."""
+
+    name = "patient-in-search"
+    pause = 0.0
+    interrupt_at: int | None = None
+    steps = 0
+
+    def meta_loss(self, learner, batch, context):
+        type(self).steps += 1
+        if self.steps == self.interrupt_at:
+            signal.raise_signal(signal.SIGINT)
+        time.sleep(self.pause)
+        return super().meta_loss(learner, batch, context)
+
+
+@pytest.fixture
+def patient():
+    """The class of the patient algorithm, with its counters at rest."""
+    Patient.pause, Patient.interrupt_at, Patient.steps = 0.0, None, 0
+    return Patient
+
+
+def template(**parameters):
+    """Return an extractor that trains for a moment."""
+    return MetaFeatureExtractor(**{"max_steps": 4, "augment": None, "tasks": "classes"} | parameters)
+
+
+def test_a_trial_keeps_what_it_is_worth(brief, blobs):
+    search = brief(n_trials=BASELINES + 1, pruner=None).fit(*blobs)
+    trial = search.study_.trials[0]
+    kept = trial.user_attrs
+    assert np.mean(kept[attribute.FOLD_SCORES]) == trial.value
+    scores = attribute.unpacked(kept[attribute.EPISODE_SCORES])
+    assert scores.mean() == pytest.approx(trial.value, abs=1e-6)
+    assert len(attribute.unpacked(kept[attribute.CLASS_SCORES])) == 8
+    assert (kept["n_features"], kept["n_parameters"]) == (6, 0)
+    assert kept["latency"] > 0
+    assert kept[attribute.WORKER]["pid"] > 0
+    assert json.loads(kept[attribute.PARAMETERS])["backbone"] == "identity"
+
+
+def test_learned_trials_report_their_validations_and_then_the_first_fold(brief, blobs):
+    search = brief(n_trials=BASELINES + 1, pruner=None).fit(*blobs)
+    reports = search.study_.trials[-1].intermediate_values
+    assert sorted(reports) == [0, 1, 2, 3, 4, 21]
+    assert reports[21] == search.study_.trials[-1].user_attrs[attribute.FOLD_SCORES][0]
+
+
+def test_what_is_surely_worse_on_the_first_fold_gets_no_more(brief, blobs):
+    search = brief(extractor=template(backbone="mlp", max_steps=0), n_trials=BASELINES + 4).fit(*blobs)
+    pruned = [t for t in search.study_.trials if t.state.name == "PRUNED"]
+    assert pruned
+    assert all(len(t.user_attrs[attribute.FOLD_SCORES]) == 1 for t in pruned)
+    assert all(attribute.BASELINE not in t.user_attrs for t in pruned)
+
+
+def test_a_plugin_that_raises_fails_its_trial_and_no_other(brief, blobs):
+    search = brief(extractor=template(), backbones=[Faulty(), "mlp"], algorithms="protonet", n_trials=20)
+    search.fit(*blobs)
+    failed = [t for t in search.study_.trials if t.state.name == "FAIL"]
+    assert failed
+    assert {t.params.get("backbone") for t in failed} == {"faulty-in-search"}
+    error = failed[0].user_attrs[attribute.ERROR]
+    assert (error["plugin"], error["type"], error["message"]) == (
+        "backbone faulty-in-search",
+        "ZeroDivisionError",
+        "no width",
+    )
+    assert "in build" in error["traceback"]
+    assert len(search.cv_results_["trial"]) == 20
+
+
+@pytest.mark.parametrize(
+    ("extractor", "message"),
+    [
+        (template(backbone=Faulty("memory"), algorithm="protonet"), "MemoryError"),
+        (template(backbone="mlp", algorithm="diverging-in-search"), "finite loss"),
+    ],
+)
+def test_memory_and_losses_that_are_not_finite_fail_a_trial(brief, blobs, extractor, message):
+    search = brief(extractor=extractor, n_trials=BASELINES + 1).fit(*blobs)
+    error = search.study_.trials[-1].user_attrs[attribute.ERROR]
+    assert message in f"{error['type']} {error['message']}"
+
+
+def test_if_every_trial_fails_one_error_groups_the_causes(brief, blobs, monkeypatch):
+    monkeypatch.setattr("metafe.search.baselines.baselines", lambda data: {})
+    search = brief(extractor=template(), backbones=[Faulty()], algorithms="protonet", n_trials=3)
+    with pytest.raises(SearchError, match=r"3 failures: \(3 times\) backbone faulty-in-search: ZeroDivisionError"):
+        search.fit(*blobs)
+    assert not hasattr(search, "study_")
+
+
+def test_listeners_hear_of_each_trial(brief, blobs):
+    heard = []
+
+    class Listener:
+        @hookimpl
+        def metafe_trial_finished(self, trial):
+            heard.append(trial.number)
+
+    listener = Listener()
+    registry().manager.register(listener)
+    try:
+        brief(n_trials=3).fit(*blobs)
+    finally:
+        registry().manager.unregister(listener)
+    assert heard == [0, 1, 2]
+
+
+def test_ctrl_c_keeps_the_best_so_far(brief, blobs, patient):
+    patient.interrupt_at = 2
+    search = brief(extractor=template(backbone="mlp", algorithm=patient.name), n_trials=30)
+    with pytest.warns(TrainingInterruptedWarning, match=rf"after {BASELINES + 1} trials"):
+        search.fit(*blobs)
+    assert search.transform(blobs[0]).shape[0] == len(blobs[0])
+
+
+def test_ctrl_c_before_any_trial_is_done_is_one(brief, blobs, patient, monkeypatch):
+    monkeypatch.setattr("metafe.search.objective.Objective.__call__", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        brief().fit(*blobs)
+
+
+def test_no_trial_goes_on_when_time_is_up(brief, blobs, patient):
+    patient.pause = 0.05
+    extractor = template(backbone="mlp", algorithm=patient.name, max_steps=2000)
+    search = brief(extractor=extractor, n_trials=1000, timeout=1.0)
+    search.fit(*blobs)
+    assert patient.steps < 200
+    assert len(search.study_.get_trials(states=(optuna.trial.TrialState.RUNNING,))) == 0
+
+
+def test_the_refit_ends_with_the_time_allowed(blobs, patient):
+    from metafe.search.procedure import Refit
+
+    extractor = Refit("mlp", patient.name, max_steps=2000, augment=None, random_state=0).until(time.time())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        extractor.fit(*blobs)
+    assert patient.steps == 0
+    assert len(extractor.history_) == 1
+
+
+def test_time_for_not_even_one_trial_is_an_error(brief, blobs, monkeypatch):
+    monkeypatch.setattr("metafe.search.workers.n_finished", lambda study: 10**9)
+    with pytest.raises(SearchError, match="Raise timeout"):
+        brief().fit(*blobs)
+
+
+SCRIPT = """
+import json, sys
+import numpy as np
+import metafe
+rng = np.random.default_rng(0)
+y = np.repeat(np.arange(8), 15)
+X = rng.normal(scale=4.0, size=(8, 6))[y] + 3 * rng.normal(size=(len(y), 6))
+template = metafe.MetaFeatureExtractor("mlp", tasks="classes", max_steps=3)
+search = metafe.MetaFeatureSearchCV(template, algorithms=["protonet", "r2d2"], n_trials=13, random_state=5).fit(X, y)
+print(json.dumps([[t.params, t.value, t.intermediate_values] for t in search.study_.trials]), search.verdict_)
+"""
+
+
+def test_another_process_finds_the_same_trials_and_winner():
+    said = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", SCRIPT],
+            env={"PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1", "PATH": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(said) == 1
+    assert "mlp.width" in said.pop()
