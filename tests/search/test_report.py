@@ -12,6 +12,9 @@ import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
 from PIL import Image
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from metafe import MetaFeatureExtractor
 from metafe.backbones import MLP
@@ -128,12 +131,18 @@ def test_a_winner_that_was_learned_is_shown_beside_the_rows(brief, found):
     assert any(title.endswith(("(winner)", "(best other)")) for title in by_label)
 
 
-@pytest.mark.parametrize("target", ["continuous", None])
-def test_searches_without_classes_have_a_page_too(brief, blobs, tmp_path, target):
+def test_searches_for_a_final_estimator_have_a_page(brief, blobs, tmp_path):
     X, _ = blobs
-    y = None if target is None else X @ np.arange(1.0, 7.0) + 0.5
-    extractor = MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2, augment=None, device="cpu")
-    search = brief(extractor=extractor, n_trials=1).fit(X, y)
+    y = X @ np.arange(1.0, 7.0) + 0.5
+    search = brief(extractor=None, n_trials=2, scoring="r2", final_estimator=Ridge()).fit(X, y)
+    html = read(search, tmp_path)
+    assert search.verdict_ in unescape(html)
+    assert "Ridge()" in section(html, "The winner in Python")
+    assert search._view.values is not None
+
+
+def test_searches_without_labels_have_a_page(brief, blobs, tmp_path):
+    search = brief(extractor=None, n_trials=2).fit(blobs[0])
     html = read(search, tmp_path)
     assert search.verdict_ in unescape(html)
     assert section(html, "Held-out rows")
@@ -221,10 +230,6 @@ def test_the_snippet_of_a_study_fits(tmp_path, blobs):
 
 
 def test_the_code_of_a_final_estimator_runs(blobs):
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
     final = make_pipeline(StandardScaler(), LogisticRegression(C=0.5, max_iter=200))
     code = code_of(MetaFeatureExtractor("identity", device="cpu"), final)
     names = dict(zip("Xy", blobs, strict=True))
