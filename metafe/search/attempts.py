@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy
 from optuna.exceptions import OptunaError, TrialPruned
@@ -20,8 +21,9 @@ from metafe.search.reclaiming import give_up, is_requeued, requeue
 # A server that is restarted, or a network that is down, is waited for so long.
 OUTAGE_SECONDS = 300.0
 RETRY_SECONDS = 0.25
-# What Optuna raises of a trial that another process has meanwhile failed, since this one gave no sign of life.
-TAKEN = (ValueError, AssertionError)
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,12 @@ def run_trial(study: Study, objective: Any) -> Outcome:
     try:
         study.optimize(attempt, n_trials=1, catch=(TrialFailedError,), callbacks=[finish_trial])
     except Exception as error:
-        if not _is_trouble(error) and not (attempt.ended and isinstance(error, TAKEN)):
+        # Around an objective that makes no mistake, Optuna raises for the storage's sake alone, if not always what that did.
+        if attempt.made_mistake or (attempt.trial is None and not _is_trouble(error)):
             raise
-        _abandon(study, attempt.trial, error)
-        return Outcome(trouble=repr(error))
+        trouble = repr(error)
+        once_reachable(lambda: _reopen(study, attempt.trial, trouble))
+        return Outcome(trouble=trouble)
     return Outcome(study._stop_flag, getattr(objective, "interrupted", False))
 
 
@@ -76,6 +80,29 @@ def wait_for_server(study: Study, patient: bool = True) -> None:
     engine = getattr(getattr(study._storage, "_backend", None), "engine", None)
     if engine is not None:
         (sqlalchemy.event.listen if patient else sqlalchemy.event.remove)(engine, "do_connect", _connect)
+
+
+def once_reachable(act: Callable[[], T]) -> T:
+    """Return what an action on the storage returns, tried again until the storage can be reached.
+
+    Raises
+    ------
+    SearchError
+        It could not for `OUTAGE_SECONDS`.
+    """
+    give_up_at = time.monotonic() + OUTAGE_SECONDS
+    while True:
+        try:
+            return act()
+        except Exception as error:
+            if not _is_trouble(error):
+                raise
+            if time.monotonic() > give_up_at:
+                raise SearchError(
+                    f"The storage of a search must be reachable; got {type(error).__name__} for {OUTAGE_SECONDS:.0f} s. "
+                    "Every finished trial is in it: fit again once it is back."
+                ) from error
+            time.sleep(RETRY_SECONDS)
 
 
 class _Attempt:
@@ -89,17 +116,17 @@ class _Attempt:
     def __init__(self, objective: Any) -> None:
         self.objective = objective
         self.trial: Trial | None = None
-        self.ended = False
+        self.made_mistake = False
 
     def __call__(self, trial: Trial) -> Any:
         self.trial = trial
         try:
-            value = self.objective(trial)
+            return self.objective(trial)
         except (TrialPruned, TrialFailedError):
-            self.ended = True
             raise
-        self.ended = True
-        return value
+        except Exception as error:
+            self.made_mistake = not _is_trouble(error)
+            raise
 
 
 def _is_trouble(error: Exception) -> bool:
@@ -109,32 +136,14 @@ def _is_trouble(error: Exception) -> bool:
     return isinstance(error, kinds if rpc is None else (*kinds, rpc))
 
 
-def _abandon(study: Study, trial: Trial | None, error: Exception) -> None:
-    """Wait for the storage and enqueue the trial again, unless another process has taken care of it."""
-    give_up_at = time.monotonic() + OUTAGE_SECONDS
-    while True:
-        try:
-            _reopen(study, trial, error)
-        except Exception as again:
-            if not _is_trouble(again):
-                raise
-            if time.monotonic() > give_up_at:
-                raise SearchError(
-                    f"The storage of a search must be reachable; got {type(again).__name__} for {OUTAGE_SECONDS:.0f} s. "
-                    "Every finished trial is in it: fit again once it is back."
-                ) from error
-            time.sleep(RETRY_SECONDS)
-        else:
-            return
-
-
-def _reopen(study: Study, trial: Trial | None, error: Exception) -> None:
+def _reopen(study: Study, trial: Trial | None, trouble: str) -> None:
+    """Enqueue a trial again, unless another process has taken care of it."""
     if trial is None:
         study.get_trials(deepcopy=False)
         return
     frozen = study._storage.get_trial(trial._trial_id)
     if frozen.state == TrialState.RUNNING:
-        give_up(study, frozen, f"The storage failed in the middle of the trial: {error!r}")
+        give_up(study, frozen, f"The storage failed in the middle of the trial: {trouble}")
     elif frozen.state == TrialState.FAIL and not is_requeued(study, frozen):
         requeue(study, frozen)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from optuna.exceptions import TrialPruned
+from optuna.exceptions import OptunaError, TrialPruned
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.utils import _safe_indexing
@@ -173,7 +173,8 @@ class Objective:
         run = Run()
         try:
             self._run(trial, parameters, run)
-        except (TrialPruned, StorageTroubleError):
+        except (OptunaError, StorageTroubleError):
+            # Pruned, or the storage does not answer, which is not the trial's fault.
             raise
         except Exception as error:
             trial.set_user_attr(attribute.ERROR, described_error(error, parameters))

@@ -24,7 +24,7 @@ from optuna.trial import TrialState
 
 from metafe.contracts import SearchError
 from metafe.search import attributes as attribute
-from metafe.search.attempts import Outcome, run_trial, wait_for_server
+from metafe.search.attempts import Outcome, once_reachable, run_trial, wait_for_server
 from metafe.search.objective import Objective
 from metafe.search.parcels import Parcel
 from metafe.search.reclaiming import RETRIES, is_alive, n_finished, reclaim
@@ -76,7 +76,7 @@ def run(study: Study, objective: Objective, n_trials: int, n_jobs: int | None = 
                 _through_joblib(tickets, n_workers)
         except KeyboardInterrupt:
             objective.interrupted = True
-        reclaim(study)
+        once_reachable(lambda: reclaim(study))
 
 
 class Tickets:
@@ -100,11 +100,7 @@ class Tickets:
 
     def left(self, in_flight: int = 0) -> bool:
         """Tell whether another trial is to be run beside those in flight and those of other processes."""
-        if self._stopped or _time_is_up(self.study, self.objective):
-            return False
-        reclaim(self.study)
-        running = len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
-        return n_finished(self.study) + max(in_flight, running) < self.n_trials
+        return not self._stopped and once_reachable(lambda: self._is_any_left(in_flight))
 
     def hand_in(self, outcome: Outcome, n_workers: int) -> None:
         """Note what came of a trial; raise what ends the search."""
@@ -122,7 +118,7 @@ class Tickets:
         ------
         SearchError
         """
-        finished = n_finished(self.study)
+        finished = once_reachable(lambda: n_finished(self.study))
         self._accidents = 1 if finished > self._n_finished else self._accidents + 1
         self._n_finished = finished
         if self._accidents > DEATHS_IN_A_ROW * n_workers:
@@ -130,6 +126,13 @@ class Tickets:
                 f"The workers of a search must be able to finish trials; {self._accidents} in a row did not, the last with: "
                 f"{what} Every finished trial is kept in the study; lower n_jobs where memory has run out."
             )
+
+    def _is_any_left(self, in_flight: int) -> bool:
+        if _time_is_up(self.study, self.objective):
+            return False
+        reclaim(self.study)
+        running = len(self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)))
+        return n_finished(self.study) + max(in_flight, running) < self.n_trials
 
 
 class _Team(Protocol):

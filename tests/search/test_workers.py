@@ -7,9 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from metafe.search.attempts import Outcome
 from metafe.search.objective import TrialFailedError
 from metafe.search.reclaiming import n_finished
 from metafe.search.workers import Tickets, _direct, run
-from tests.search.tiny import Tiny, numbers_by_state, wait_until, workers_of
+from tests.search.tiny import Tiny, meanwhile, numbers_by_state, wait_until, workers_of
 
 
 def open_journal(folder: Path) -> Study:
@@ -36,25 +35,6 @@ def open_journal(folder: Path) -> Study:
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     return open_journal(tmp_path)
-
-
-@contextmanager
-def meanwhile(act: Callable[[], Any]) -> Iterator[None]:
-    """Do something in a thread, whose error is the test's."""
-    failures: list[BaseException] = []
-
-    def guarded() -> None:
-        try:
-            act()
-        except BaseException as failure:
-            failures.append(failure)
-
-    thread = threading.Thread(target=guarded)
-    thread.start()
-    yield
-    thread.join()
-    if failures:
-        raise failures[0]
 
 
 def is_gone(pid: int) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -61,6 +63,25 @@ def wait_until(condition: Callable[[], Any]) -> Any:
             raise TimeoutError(f"{condition} never came true.")
         time.sleep(0.02)
     return found
+
+
+@contextmanager
+def meanwhile(act: Callable[[], Any]) -> Iterator[None]:
+    """Do something in a thread, whose error is the test's."""
+    failures: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            act()
+        except BaseException as failure:
+            failures.append(failure)
+
+    thread = threading.Thread(target=guarded)
+    thread.start()
+    yield
+    thread.join()
+    if failures:
+        raise failures[0]
 
 
 def numbers_by_state(study: Study) -> dict[str, list[int]]:
