@@ -37,7 +37,7 @@ class Hyperband(BasePruner):
         return self.brackets.prune(study, trial)
 
 
-def make_sampler(sampler: Any, seed: int, n_objectives: int = 1) -> BaseSampler:
+def make_sampler(sampler: Any, seed: int) -> BaseSampler:
     """Return the sampler.
 
     Parameters
@@ -46,7 +46,6 @@ def make_sampler(sampler: Any, seed: int, n_objectives: int = 1) -> BaseSampler:
         ``"auto"`` is TPE over all parameters that occur together.
     seed : int
         Of a sampler that is named.
-    n_objectives : int, default=1
 
     Raises
     ------

@@ -17,11 +17,11 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
 from sklearn.utils import _safe_indexing
 
 from metafe.contracts import InvalidParameterError, SearchError, TaskData
+from metafe.search.journal import open_journal
 from metafe.search.reclaiming import requeue
 
 Direction = Literal["minimize", "maximize"]
@@ -133,7 +133,7 @@ def make_storage(storage: Any) -> BaseStorage:
     ----------
     storage : None, str, Path or optuna storage
         None is in memory; ``"sqlite:///..."`` or another URL of a relational database, whose dead workers are noticed and
-        their trials tried again; a path or ``"journal:///..."`` is a journal file; ``"grpc://host:port"`` a proxy.
+        their trials tried again; a path or ``"journal:///..."`` is a journal file (of a URL, four slashes begin an absolute path); ``"grpc://host:port"`` a proxy.
 
     Raises
     ------
@@ -152,9 +152,10 @@ def make_storage(storage: Any) -> BaseStorage:
     with _reaching(storage), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if not separator:
-            return _journal(Path(storage))
+            return open_journal(Path(storage))
         if scheme == "journal":
-            return _journal(Path(rest.removeprefix("/") if not rest.startswith("//") else rest[1:]))
+            # As in SQLAlchemy's URLs, three slashes stand before a relative path and four before an absolute one.
+            return open_journal(Path(rest.removeprefix("/")))
         if scheme == "grpc":
             return _proxy(rest)
         return RDBStorage(
@@ -195,11 +196,6 @@ def quiet(verbose: int) -> Iterator[None]:
             yield
         finally:
             optuna.logging.set_verbosity(before)
-
-
-def _journal(path: Path) -> JournalStorage:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(path)))
 
 
 def _proxy(address: str) -> GrpcStorageProxy:
