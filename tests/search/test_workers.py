@@ -14,7 +14,6 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -24,12 +23,7 @@ from metafe.search.attempts import Outcome
 from metafe.search.objective import TrialFailedError
 from metafe.search.reclaiming import n_finished
 from metafe.search.workers import Tickets, _direct, run
-from tests.search.tiny import Tiny, meanwhile, numbers_by_state, wait_until, workers_of
-
-
-def open_journal(folder: Path) -> Study:
-    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
-    return optuna.create_study(storage=storage, study_name="tiny", load_if_exists=True)
+from tests.search.tiny import Tiny, meanwhile, numbers_by_state, open_journal, wait_until, workers_of
 
 
 @pytest.fixture
@@ -72,6 +66,17 @@ def test_a_killed_worker_costs_neither_its_trial_nor_those_of_others(study: Stud
     assert study.trials[1].user_attrs[attribute.ERROR]["type"] == "WorkerDied"
 
 
+def test_what_an_objective_raises_by_mistake_reaches_the_caller(study: Study) -> None:
+    class Mistaken(Tiny):
+        def __call__(self, trial: Any) -> float:
+            raise ZeroDivisionError
+
+    for n_jobs in (1, 2):
+        with pytest.raises(ZeroDivisionError):
+            run(study, Mistaken(), 6, n_jobs)
+    assert "RUNNING" not in numbers_by_state(study)
+
+
 def test_an_interrupted_parent_takes_its_workers_with_it(study: Study) -> None:
     def interrupt() -> None:
         wait_until(lambda: len(workers_of(study, TrialState.RUNNING)) == 2)
@@ -111,17 +116,6 @@ def test_a_search_whose_parent_was_killed_goes_on_where_it_was(study: Study, tmp
     assert set(states) == {"FAIL", "COMPLETE"}
     assert len(states["COMPLETE"]) == len(finished) + 3
     assert [study.trials[trial.number].value for trial in finished] == [trial.value for trial in finished]
-
-
-def test_what_an_objective_raises_by_mistake_reaches_the_caller(study: Study) -> None:
-    class Mistaken(Tiny):
-        def __call__(self, trial: Any) -> float:
-            raise ZeroDivisionError
-
-    for n_jobs in (1, 2):
-        with pytest.raises(ZeroDivisionError):
-            run(study, Mistaken(), 6, n_jobs)
-    assert "RUNNING" not in numbers_by_state(study)
 
 
 def test_failed_trials_count_and_stopping_the_study_ends_it(study: Study) -> None:

@@ -6,10 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import torch
+from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
@@ -53,6 +56,12 @@ class Tiny:
 
     def refit_seconds(self, trials: Sequence[FrozenTrial]) -> float:
         return 0.0
+
+
+def open_journal(folder: Path) -> Study:
+    """Return a study of a journal file, whichever process asks."""
+    storage = JournalStorage(JournalFileBackend(str(folder / "study.log")))
+    return optuna.create_study(storage=storage, study_name="tiny", load_if_exists=True)
 
 
 def wait_until(condition: Callable[[], Any]) -> Any:
