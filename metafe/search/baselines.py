@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,8 +68,11 @@ def default_recipes(space: Space, data: TaskData) -> list[Parameters]:
     ]
 
 
-def enqueue_first(study: Study, space: Space, data: TaskData) -> None:
-    """Enqueue the baselines, what works out of the box and what is listed; nothing in a study that has trials already.
+def enqueue_first(study: Study, space: Space, data: TaskData, warm: Sequence[Parameters] = ()) -> None:
+    """Enqueue what is tried before the sampler has its say; nothing in a study that has trials already.
+
+    The baselines, what did best on similar data, what is quick since it has few settings and trains nothing, and what works out
+    of the box.
 
     Parameters
     ----------
@@ -77,6 +80,8 @@ def enqueue_first(study: Study, space: Space, data: TaskData) -> None:
     space : Space
     data : TaskData
         Rows to train on, before encoding.
+    warm : sequence of dict, default=()
+        Parameters that did best in other studies.
     """
     if study.get_trials(deepcopy=False):
         return
@@ -87,7 +92,7 @@ def enqueue_first(study: Study, space: Space, data: TaskData) -> None:
         _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(parameters)})
     tried = [effective_parameters(parameters) for parameters in first.values()]
     listed = [p for p in space.list_settings() if effective_parameters(p) not in tried]
-    for parameters in [*default_recipes(space, data), *listed]:
+    for parameters in [*warm, *listed, *default_recipes(space, data)]:
         _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
 
 

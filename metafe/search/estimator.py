@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,8 +71,9 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         Worker processes; None is 1.
     refit : bool, default=True
         Whether the winner is fitted on all rows.
-    warm_start_from : None, study or sequence of them, default=None
-        Other studies, whose best settings are tried early.
+    warm_start_from : None, optuna study, fitted MetaFeatureSearchCV, URL of a storage or sequence of them, default=None
+        Other studies, whose best settings are tried early: first those of the data that are most alike by their number of
+        rows, columns and classes and how easy they are (`metafe.search.meta_features`).
     random_state : int, RandomState or None, default=None
         With an integer and one process, trials and winner are the same every time.
     verbose : int, default=0
@@ -297,6 +299,10 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
 
     def __str__(self) -> str:
         return f"{self!r}\n{self.verdict_}" if hasattr(self, "verdict_") else repr(self)
+
+    def _html_repr(self) -> str:
+        verdict = f"<p>{escape(self.verdict_)}</p>" if hasattr(self, "verdict_") else ""
+        return verdict + super()._html_repr()
 
     def _fit(self, X: Any, y: Any, groups: Any) -> None:
         from metafe.search.procedure import search

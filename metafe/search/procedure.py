@@ -29,6 +29,7 @@ from metafe.search.baselines import enqueue_first
 from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
+from metafe.search.meta_features import meta_features
 from metafe.search.objective import DIRECTIONS, Objective
 from metafe.search.options import takes_raw_input
 from metafe.search.progress import show_search
@@ -37,6 +38,7 @@ from metafe.search.samplers import make_pruner, make_sampler
 from metafe.search.space import Space
 from metafe.search.storage import SEED, fingerprint_of, open_study, quiet
 from metafe.search.view import make_view
+from metafe.search.warm_start import META_FEATURES, warm_settings
 from metafe.search.workers import run
 
 if TYPE_CHECKING:
@@ -85,12 +87,15 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
         [DIRECTIONS[name] for name in estimator.objectives],
         pruner=make_pruner(estimator.pruner),
     )
+    features = meta_features(data)
+    warm = [] if estimator.warm_start_from is None else warm_settings(estimator.warm_start_from, features, space)
+    study.set_user_attr(META_FEATURES, features)
     seed = _seed(estimator, study)
     study.sampler = make_sampler(estimator.sampler, _sampler_seed(estimator, study))
     judge.seeds = Seeds(seed)
     # Optuna's own pictures and its dashboard show them.
     study.set_metric_names(list(estimator.objectives))
-    enqueue_first(study, space, smallest)
+    enqueue_first(study, space, smallest, warm)
     return study, Objective(space, data, target, clone(template), judge, tuple(estimator.objectives), seed)
 
 

@@ -47,7 +47,7 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
     found: dict[str, Parameters] = {}
     for study in others:
         for trial in _best(study):
-            parameters = space.from_json(trial.user_attrs[PARAMETERS])
+            parameters = space.from_json(json.loads(trial.user_attrs[PARAMETERS]))
             choices = space.fixed(parameters)
             if choices is not None:
                 found.setdefault(json.dumps(choices, sort_keys=True), parameters)
@@ -55,12 +55,12 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
 
 
 def _best(study: Study) -> list[FrozenTrial]:
-    """Return the best finished trials that learned something; by the first objective, whose larger values are better."""
+    """Return the best trials that learned something, those that were pruned last; by the first objective, which is maximised."""
     from optuna.trial import TrialState
 
-    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    learned = [trial for trial in finished if not is_baseline(trial.user_attrs)]
-    return sorted(learned, key=lambda trial: -trial.values[0])[:BEST_OF_EACH]
+    tried = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    learned = [trial for trial in tried if trial.values and not is_baseline(trial.user_attrs)]
+    return sorted(learned, key=lambda trial: (trial.state == TrialState.PRUNED, -trial.values[0]))[:BEST_OF_EACH]
 
 
 def _studies(given: Any) -> list[Study]:

@@ -1,0 +1,112 @@
+"""Other studies to start from."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState
+from sklearn.datasets import load_digits
+
+from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
+from metafe.contracts import InvalidParameterError, TaskData
+from metafe.search.meta_features import distance, meta_features
+from metafe.search.warm_start import META_FEATURES, warm_settings
+
+BRIEF = MetaFeatureExtractor("mlp", "protonet", max_steps=5)
+
+
+def table(n_rows: int, n_values: int, n_classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = np.arange(n_rows) % n_classes
+    return rng.normal(size=(n_rows, n_values)) + rng.normal(size=(n_classes, n_values))[y], y
+
+
+def data_of(X: np.ndarray, y: np.ndarray | None) -> TaskData:
+    return TaskData(X, y, None, np.arange(len(X)))
+
+
+def search(X, y, **settings) -> MetaFeatureSearchCV:
+    return MetaFeatureSearchCV(BRIEF, n_trials=8, random_state=0, **settings).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def earlier() -> MetaFeatureSearchCV:
+    return search(*table(120, 6, 6))
+
+
+def test_alike_data_are_near():
+    X, y = load_digits(return_X_y=True)
+    halves = [meta_features(data_of(X[i::2], y[i::2])) for i in (0, 1)]
+    other = meta_features(data_of(*table(60, 4, 3)))
+    assert distance(*halves) < 0.3 < distance(halves[0], other)
+    assert distance(halves[0], halves[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("X", "y"),
+    [
+        (np.zeros((5, 3)), np.array([0, 1, 0, 1, 0])),
+        (np.arange(12.0).reshape(6, 2), np.arange(6.0)[:, None]),
+        (np.ones((4, 8, 8)), None),
+        (["a", "b"], np.array([0, 1])),
+    ],
+)
+def test_any_data_can_be_described(X, y):
+    described = meta_features(data_of(X, y))
+    assert all(np.isfinite(value) for value in described.values())
+
+
+def test_descriptions_count_what_they_name():
+    described = meta_features(data_of(*table(100, 10, 5)))
+    assert described["log10_rows"] == pytest.approx(2)
+    assert described["log10_values"] == pytest.approx(1)
+    assert described["log10_rows_per_class"] == pytest.approx(np.log10(20))
+    assert (described["classification"], described["images"], described["balance"]) == (1, 0, pytest.approx(1))
+
+
+def test_best_settings_are_tried_right_after_the_baselines(earlier):
+    learned = [t for t in earlier.study_.trials if t.value is not None and "baseline" not in t.user_attrs]
+    best = max(learned, key=lambda t: (t.state == TrialState.COMPLETE, t.value))
+    warm = search(*table(150, 6, 7, seed=1), warm_start_from=earlier)
+    n_baselines = sum("baseline" in t.user_attrs for t in warm.study_.trials)
+    first = warm.study_.trials[n_baselines]
+    assert first.params == best.params
+
+
+def test_the_most_similar_study_comes_first(earlier):
+    similar = earlier.study_
+    other = optuna.create_study(direction="maximize")
+    other.set_user_attr(META_FEATURES, meta_features(data_of(*table(5000, 300, 2))))
+    for trial in similar.trials:
+        other.add_trial(trial)
+    features = similar.user_attrs[META_FEATURES]
+    space = _space()
+    alone = warm_settings(similar, features, space)
+    assert alone
+    assert warm_settings([other, similar], features, space)[: len(alone)] == alone
+
+
+def _space():
+    from metafe.search.space import Space
+
+    return Space.for_data(data_of(*table(120, 6, 6)), BRIEF)
+
+
+def test_a_url_stands_for_all_studies_of_metafe(tmp_path, earlier):
+    url = f"sqlite:///{tmp_path}/studies.db"
+    optuna.create_study(study_name="foreign", storage=url)
+    with pytest.raises(InvalidParameterError, match="got one without any"):
+        warm_settings(url, {}, _space())
+    stored = optuna.create_study(study_name="ours", storage=url, direction="maximize")
+    stored.set_user_attr(META_FEATURES, earlier.study_.user_attrs[META_FEATURES])
+    stored.add_trials(earlier.study_.trials)
+    assert warm_settings(url, {}, _space()) == warm_settings(earlier, {}, _space())
+
+
+def test_what_cannot_be_started_from_is_an_error(earlier):
+    X, y = table(120, 6, 6)
+    with pytest.raises(InvalidParameterError, match="warm_start_from must be a study"):
+        search(X, y, warm_start_from=3)
+    with pytest.raises(InvalidParameterError, match="which describe their data"):
+        search(X, y, warm_start_from=optuna.create_study())
