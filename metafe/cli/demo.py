@@ -1,7 +1,8 @@
-"""``metafe demo``: features for handwritten digits that training has never seen."""
+"""``metafe demo``: a short search for features of handwritten digits that it has never seen."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,13 +16,13 @@ from metafe.cli.help import describe
 from metafe.cli.options import Device, Seed
 
 if TYPE_CHECKING:
-    from metafe import FewShotScore, MetaFeatureExtractor
+    from metafe import FewShotScore, MetaFeatureExtractor, MetaFeatureSearchCV
 
 HELP = describe(
-    "Learn from five handwritten digits, judge on five others.",
-    "Takes about a minute on two cores and needs no download. Prints 5-way accuracy from one and from five labelled "
-    "images a class for raw pixels, PCA, LDA and metafe's features, on the same problems for all; saves the extractor "
-    "and a picture.",
+    "Search for features on five handwritten digits, judge them on five others.",
+    "Takes two or three minutes on two cores and needs no download. Prints what the search found, and 5-way accuracy "
+    "from one and from five labelled images a class for raw pixels, PCA, LDA and the winner, on the same problems for "
+    "all; saves the winner, a page about the search and a picture. It says so where nothing beats the pixels.",
     examples=["metafe demo", "metafe demo --seed 1 -o demo-of-another-split"],
 )
 
@@ -30,12 +31,17 @@ SHOTS = (1, 5)
 N_NOVEL = 5
 VIEWS = {"Before: the novel classes in raw pixels": RAW, "After: the novel classes in metafe's features": METAFE}
 PCA_VARIANCE = 0.95
+# So that the demonstration is the same whatever else is installed, and is over while someone looks at it.
+BACKBONES = ["mlp", "conv4"]
+MAX_STEPS = 100
+SECONDS = 120.0
 
 Output = Annotated[
-    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the extractor and the picture.")
+    Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the winner, the report and the picture.")
 ]
+Trials = Annotated[int, typer.Option("--n-trials", metavar="N", min=1, help="Trials of the search.")]
 MaxSteps = Annotated[
-    int | None, typer.Option("--max-steps", metavar="N", min=0, help="Longest training, in steps.", show_default="auto")
+    int, typer.Option("--max-steps", metavar="N", min=0, help="Longest training of a trial, in steps.")
 ]
 Episodes = Annotated[int, typer.Option("--episodes", metavar="N", min=2, help="Problems to judge on.")]
 
@@ -58,30 +64,31 @@ class Digits:
 
 def demo(
     output: Output = Path("metafe-demo"),
-    max_steps: MaxSteps = None,
+    n_trials: Trials = 20,
+    max_steps: MaxSteps = MAX_STEPS,
     episodes: Episodes = 600,
     seed: Seed = 0,
     device: Device = "auto",
 ) -> None:
     """Show what metafe does."""
     from metafe.cli.evaluate import say_scores
-    from metafe.cli.fit import say_outcome
     from metafe.cli.picture import draw
     from metafe.cli.reporting import say
+    from metafe.cli.search import say_found
     from metafe.cli.writing import check_output_folder
 
     began = time.perf_counter()
     check_output_folder(output / "extractor")
     digits = split_digits(seed)
-    say(f"Learning from the digits {_listed(digits.base_labels)}; {_listed(digits.novel_labels)} are kept out.")
-    extractor = _fit(digits, seed, max_steps, device)
-    extractor.save(output / "extractor")
-    say_outcome(extractor, output / "extractor")
-    judged = {RAW: pixels(), **_classical(digits), METAFE: extractor}
+    say(f"Searching on the digits {_listed(digits.base_labels)}; {_listed(digits.novel_labels)} are kept out.")
+    found = demo_search(seed, n_trials, max_steps, device).fit(digits.base_rows, digits.base_labels)
+    found.best_estimator_.save(output / "extractor")
+    say_found(found, output / "extractor", found.write_report(output / "report"))
+    judged = {RAW: pixels(), **_classical(digits), METAFE: found}
     scores = {name: _scores(transformer, digits, episodes, seed) for name, transformer in judged.items()}
     say(f"\n{N_NOVEL}-way problems from the digits kept out, the same {episodes} for all:\n")
     say_scores(scores, list(SHOTS))
-    say(f"\n{verdict(scores, extractor)}")
+    say(f"\n{verdict(scores, found.best_estimator_)}")
     views = {title: judged[name].transform(digits.novel_rows) for title, name in VIEWS.items()}
     draw(
         output / "demo.png",
@@ -92,20 +99,28 @@ def demo(
     say(f"Saved the picture in {output / 'demo.png'}; {time.perf_counter() - began:.0f} s in all.")
 
 
-def demo_extractor(seed: int) -> MetaFeatureExtractor:
-    """Return the unfitted extractor of the demonstration: the defaults, with fewer steps.
+def demo_search(seed: int, n_trials: int, max_steps: int, device: str = "auto") -> MetaFeatureSearchCV:
+    """Return the unfitted search of the demonstration.
 
     Parameters
     ----------
-    seed : int
+    seed, n_trials, max_steps : int
+    device : str, default="auto"
 
     Returns
     -------
-    MetaFeatureExtractor
+    MetaFeatureSearchCV
     """
-    from metafe import MetaFeatureExtractor
+    from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 
-    return MetaFeatureExtractor(max_steps=400, random_state=seed)
+    return MetaFeatureSearchCV(
+        MetaFeatureExtractor(max_steps=max_steps, device=device),
+        backbones=BACKBONES,
+        n_trials=n_trials,
+        timeout=SECONDS,
+        random_state=seed,
+        verbose=int(sys.stderr.isatty()),
+    )
 
 
 def split_digits(seed: int) -> Digits:
@@ -158,21 +173,12 @@ def verdict(scores: dict[str, list[FewShotScore]], extractor: MetaFeatureExtract
     text = f"metafe against raw pixels, in points with the 95 % interval: {differences}."
     if extractor.backbone_.name != "identity":
         return text
-    return f"{text} Nothing learned beat the input on meta-validation, so the features are the standardised pixels."
+    return f"{text} Nothing was surely better on held-out digits of the search, so the features are the pixels, scaled."
 
 
 def _points(difference: float) -> str:
     """Write a difference of accuracies in points, never as minus nothing."""
     return f"{round(100 * difference, 1) + 0.0:+.1f}"
-
-
-def _fit(digits: Digits, seed: int, max_steps: int | None, device: str) -> MetaFeatureExtractor:
-    import sys
-
-    extractor = demo_extractor(seed).set_params(device=device, verbose=int(sys.stderr.isatty()))
-    if max_steps is not None:
-        extractor.set_params(max_steps=max_steps)
-    return extractor.fit(digits.base_rows, digits.base_labels).set_params(verbose=0)
 
 
 def _classical(digits: Digits) -> dict[str, Any]:

@@ -248,18 +248,19 @@ def test_plugins_that_failed_are_listed_with_their_error(cli: Any, monkeypatch: 
 def test_version_and_help(cli: Any) -> None:
     assert cli.succeed("--version").stdout == f"metafe {metafe.__version__}\n"
     assert cli.succeed().stdout == cli.succeed("--help").stdout
-    for command in ("fit", "transform", "evaluate", "plugins", "demo"):
+    for command in ("search", "fit", "transform", "evaluate", "plugins", "demo"):
         assert command in cli.succeed("--help").stdout
         assert f"    $ metafe {command}" in cli.succeed(command, "--help").stdout or command == "plugins"
 
 
-def test_demo_prints_a_table_and_saves_extractor_and_picture(cli: Any, tmp_path: Path) -> None:
-    result = cli.succeed("demo", "-o", tmp_path / "shown", "--max-steps", 1, "--episodes", 12)
+def test_demo_prints_a_table_and_saves_winner_report_and_picture(cli: Any, tmp_path: Path) -> None:
+    result = cli.succeed("demo", "-o", tmp_path / "shown", "--n-trials", 2, "--max-steps", 1, "--episodes", 12)
     cells = cli.rows_of(result.stdout)
     for name in ("raw pixels", "PCA", "LDA", "metafe"):
         assert all(re.fullmatch(r"\d+\.\d ± \d+\.\d", cell) for cell in cells[name]), name
         assert len(cells[name]) == 2
-    assert "algorithm: protonet" in result.stdout
+    assert "standardised rows (baseline)" in result.stdout
+    assert (tmp_path / "shown" / "report" / "index.html").is_file()
     assert re.search(r"metafe against raw pixels, .* at 1-shot, .* at 5-shot", result.stdout)
     with Image.open(tmp_path / "shown" / "demo.png") as picture:
         assert picture.width > 1000
@@ -270,15 +271,15 @@ def test_demo_prints_a_table_and_saves_extractor_and_picture(cli: Any, tmp_path:
 
 
 def test_demo_says_when_nothing_learned_beat_the_input() -> None:
-    from metafe.cli.demo import METAFE, RAW, demo_extractor, split_digits, verdict
+    from metafe.cli.demo import METAFE, RAW, split_digits, verdict
 
     digits = split_digits(0)
     scores = {
         name: [metafe.FewShotScore(0.5, 0.1, np.array([0.4, 0.6]) + shift, 5)] * 2
         for name, shift in ((RAW, 0.1), (METAFE, 0.0))
     }
-    extractor = demo_extractor(0).set_params(max_steps=0, backbone="identity").fit(digits.base_rows, digits.base_labels)
-    assert "Nothing learned beat the input" in verdict(scores, extractor)
+    extractor = metafe.MetaFeatureExtractor("identity").fit(digits.base_rows, digits.base_labels)
+    assert "Nothing was surely better" in verdict(scores, extractor)
     assert "-10.0 (-10.0 to -10.0) at 1-shot" in verdict(scores, extractor)
 
 
