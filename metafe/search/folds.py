@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,10 @@ class Folds:
         splitter, said, units = _splitter(cv, data, by_row)
         rows = np.zeros(len(data))
         try:
-            parts = splitter if isinstance(splitter, list) else list(splitter.split(rows, data.y, units))
+            with warnings.catch_warnings():
+                # Whether there is enough to judge on is decided when episodes are drawn.
+                warnings.simplefilter("ignore", UserWarning)
+                parts = splitter if isinstance(splitter, list) else list(splitter.split(rows, data.y, units))
             parts = [(np.sort(np.asarray(train)), np.sort(np.asarray(test))) for train, test in parts]
         except ValueError as error:
             raise InvalidInputError(

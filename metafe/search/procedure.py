@@ -123,8 +123,9 @@ def refit(estimator: MetaFeatureSearchCV, objective: Objective, X: Any, y: Any, 
     chosen = Refit(**objective.template.get_params(deep=False))
     chosen.set_params(**estimator.best_params_, random_state=objective.seed)
     with warnings.catch_warnings():
-        # The finalists have been compared on more than one split.
+        # The winner has been judged as it is, on more than one split.
         warnings.simplefilter("ignore", FeatureQualityWarning)
+        warnings.simplefilter("ignore", AdaptedSettingWarning)
         chosen.until(objective.deadline).fit(X, y, groups=groups)
     estimator.best_estimator_ = MetaFeatureExtractor(**chosen.get_params(deep=False))
     fitted = {name: value for name, value in vars(chosen).items() if name != "_deadline"}

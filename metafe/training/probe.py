@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import stats
-from sklearn.linear_model import Ridge
-from sklearn.metrics import r2_score
 
 from metafe.contracts import TaskBatch
 
@@ -71,14 +69,42 @@ def _score_classes(batch: TaskBatch) -> np.ndarray:
 
 
 def _score_targets(batch: TaskBatch) -> np.ndarray:
-    finite = _finite(batch)
-    return np.array([_ridge_score(batch, t) if finite[t] else WORST for t in range(len(batch))])
+    scores, finite = np.full(len(batch), WORST), _finite(batch)
+    if batch.query_y.shape[1] > 1 and finite.any():
+        support, query = (x[finite].reshape(finite.sum(), x.shape[1], -1) for x in (batch.support_x, batch.query_x))
+        predicted = ridge_predictions(support, batch.support_y[finite], query)
+        scores[finite] = _r2_scores(np.asarray(batch.query_y, dtype=np.float64)[finite], predicted)
+    return scores
 
 
-def _ridge_score(batch: TaskBatch, t: int) -> float:
-    support, query = (x[t].reshape(x.shape[1], -1) for x in (batch.support_x, batch.query_x))
-    predicted = Ridge(alpha=1.0).fit(support, batch.support_y[t]).predict(query).reshape(len(query), -1)
-    return float(r2_score(batch.query_y[t], predicted)) if len(query) > 1 else WORST
+def ridge_predictions(support: np.ndarray, targets: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Predict the targets of query rows by ridge regression of strength 1 on support rows, for many tasks at once.
+
+    Parameters
+    ----------
+    support : ndarray of shape (T, S, n_features)
+    targets : ndarray of shape (T, S, n_targets)
+    query : ndarray of shape (T, Q, n_features)
+
+    Returns
+    -------
+    ndarray of shape (T, Q, n_targets) float64
+    """
+    support, targets, query = (np.asarray(a, dtype=np.float64) for a in (support, targets, query))
+    centre, mean = support.mean(axis=1, keepdims=True), targets.mean(axis=1, keepdims=True)
+    support, query = support - centre, query - centre
+    transposed = np.swapaxes(support, 1, 2)
+    # A weight for each of the few support rows in place of one for each feature.
+    weights = np.linalg.solve(support @ transposed + np.eye(support.shape[1]), targets - mean)
+    return query @ (transposed @ weights) + mean
+
+
+def _r2_scores(targets: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Return R² of each task, ``(T,)``, the mean over its targets; as scikit-learn does, 0 or 1 where a target is constant."""
+    residual = ((targets - predicted) ** 2).sum(axis=1)
+    total = ((targets - targets.mean(axis=1, keepdims=True)) ** 2).sum(axis=1)
+    constant = np.where(residual == 0, 1.0, 0.0)
+    return np.where(total > 0, 1 - residual / np.where(total > 0, total, 1.0), constant).mean(axis=1)
 
 
 def _finite(batch: TaskBatch) -> np.ndarray:

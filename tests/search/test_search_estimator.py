@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
+import metafe
 from metafe import MetaFeatureExtractor
+from metafe.backbones import MLP
+from metafe.contracts import AdaptedSettingWarning, InvalidInputError, InvalidParameterError, SearchError
 
 
 @pytest.fixture(scope="module")
@@ -24,3 +34,148 @@ def test_the_winner_can_be_made_again(found, blobs):
     again = MetaFeatureExtractor(max_steps=4).set_params(**found.best_params_)
     again.set_params(random_state=found.best_estimator_.random_state, device="cpu").fit(X, y)
     np.testing.assert_array_equal(again.transform(X), found.transform(X))
+
+
+def test_results_are_those_of_scikit_learns_searches(found):
+    results = found.cv_results_
+    splits = np.stack([results[f"split{fold}_test_score"] for fold in range(found.n_splits_)])
+    complete = np.array(results["state"]) == "complete"
+    np.testing.assert_allclose(results["mean_test_score"][complete], splits.mean(axis=0)[complete])
+    assert found.best_score_ == results["mean_test_score"][found.best_index_]
+    assert found.best_params_ == results["params"][found.best_index_]
+    best = np.nanargmax(results["mean_test_score"])
+    assert results["rank_test_score"][best] == 1
+
+
+def test_it_says_what_won_and_by_how_much(found):
+    assert found.verdict_ in str(found)
+    assert found.verdict_.split(":")[0] in found._repr_mimebundle_()["text/html"]
+    assert found.finalists_[0].score >= found.finalists_[-1].score
+
+
+def test_the_winner_is_an_extractor_like_any_other(found, blobs, tmp_path):
+    assert type(found.best_estimator_) is MetaFeatureExtractor
+    found.best_estimator_.save(tmp_path / "features")
+    np.testing.assert_array_equal(metafe.load(tmp_path / "features").transform(blobs[0]), found.transform(blobs[0]))
+
+
+def test_a_finished_search_pickles_and_clones(found, blobs):
+    copied = pickle.loads(pickle.dumps(found))
+    np.testing.assert_array_equal(copied.transform(blobs[0]), found.transform(blobs[0]))
+    assert not hasattr(clone(found), "study_")
+
+
+def test_names_of_features(found, blobs):
+    names = found.get_feature_names_out()
+    assert len(names) == found.transform(blobs[0]).shape[1]
+    frame = clone(found).set_output(transform="pandas").fit(*blobs).transform(blobs[0])
+    assert frame.columns.tolist() == names.tolist()
+
+
+def test_trials_as_a_table(found):
+    assert len(found.trials_dataframe()) == len(found.study_.trials)
+
+
+def test_a_final_estimator_predicts(brief, blobs):
+    X, y = blobs
+    search = brief(final_estimator=LogisticRegression(), scoring="balanced_accuracy", n_trials=3).fit(X, y)
+    assert search.splits_ == "3 folds by row"
+    assert search.score(X, y) > 0.9
+    assert set(search.predict(X)) <= set(y)
+
+
+def test_a_final_estimator_may_come_after_few_shot_scoring(brief, blobs):
+    X, y = blobs
+    search = brief(final_estimator=LogisticRegression(), n_trials=2).fit(X, y.astype(str))
+    assert search.splits_ == "3 folds by class"
+    assert search.predict(X[:3]).dtype.kind == "U"
+
+
+def test_without_a_final_estimator_there_is_no_predict(found):
+    assert not hasattr(found, "predict")
+    assert not hasattr(found, "score")
+
+
+def test_inside_a_pipeline_and_cross_validation(brief, blobs, tmp_path):
+    X, y = blobs
+    pipeline = make_pipeline(StandardScaler(), brief(n_trials=2, storage=tmp_path / "s.log"), LogisticRegression())
+    first = cross_val_score(pipeline, X, y, cv=2, error_score="raise")
+    np.testing.assert_array_equal(cross_val_score(pipeline, X, y, cv=2, error_score="raise"), first)
+    assert first.min() > 0.8
+
+
+def test_groups_are_held_out_whole(brief, blobs):
+    X, y = blobs
+    groups = np.tile(np.arange(5), 24)
+    search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2), n_trials=2).fit(X, y % 2, groups=groups)
+    assert search.splits_ == "3 folds by group"
+
+
+def test_continuous_targets(brief, blobs):
+    X, _ = blobs
+    search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2), n_trials=5).fit(X, X[:, 0] + 0.5)
+    assert search.splits_ == "3 folds by row"
+    assert search.cv_results_["baseline"] == ["standardised rows", "rows on one scale", "PCA", "supervised", None]
+
+
+def test_without_labels(brief, blobs):
+    search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2), n_trials=5).fit(blobs[0])
+    assert search.cv_results_["baseline"] == ["standardised rows", "rows on one scale", "PCA", None, None]
+
+
+def test_several_objectives_give_a_front_and_prune_nothing(brief, blobs):
+    search = brief(objectives=("score", "n_features", "n_parameters"), n_trials=9).fit(*blobs)
+    assert set(search.cv_results_["state"]) == {"complete"}
+    assert len(search.study_.best_trials) >= 1
+    assert search.cv_results_["mean_n_features"][0] == 6
+
+
+def test_splitters_of_scikit_learn(brief, blobs):
+    X, y = blobs
+    assert brief(cv=4, n_trials=1).fit(X, y).n_splits_ == 4
+    assert brief(cv=GroupKFold(2), n_trials=1).fit(X, y, groups=y).n_splits_ == 2
+    assert brief(cv=[(np.arange(60), np.arange(60, 120))], n_trials=1).fit(X, y).n_splits_ == 1
+
+
+def test_too_few_rows_to_hold_any_out_are_kept_as_they_are(brief):
+    X, y = np.random.default_rng(0).normal(size=(7, 3)), [0, 0, 0, 0, 1, 1, 2]
+    with pytest.warns(AdaptedSettingWarning, match="standardised rows are kept"):
+        search = brief(n_trials=9).fit(X, y)
+    assert search.cv_results_["baseline"] == ["standardised rows"]
+    with pytest.raises(InvalidInputError, match="held-out rows"):
+        brief(cv=2).fit(X, y)
+
+
+def test_without_refit_there_is_a_verdict_alone(brief, blobs):
+    search = brief(refit=False, n_trials=1).fit(*blobs)
+    assert search.verdict_
+    with pytest.raises(SearchError, match="refit=True"):
+        search.transform(blobs[0])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_trials": 0}, "n_trials must be"),
+        ({"timeout": -1}, "timeout must be"),
+        ({"scoring": "accuracy"}, "needs a final_estimator"),
+        ({"objectives": ("score", "latncy")}, "Did you mean 'latency'"),
+        ({"objectives": ("latency",)}, "must have 'score'"),
+        ({"cv": "three"}, "cv must be"),
+        ({"cv": 1}, "cv must be"),
+        ({"sampler": "tpe"}, "sampler must be"),
+        ({"pruner": 3}, "pruner must be"),
+    ],
+)
+def test_parameters_that_cannot_work_are_errors_before_any_training(brief, blobs, parameters, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        brief(**parameters).fit(*blobs)
+
+
+def test_a_fit_that_fails_leaves_the_search_as_it_was(found, blobs):
+    search = clone(found).fit(*blobs)
+    before = search.verdict_
+    with pytest.raises(InvalidInputError):
+        search.fit(np.full((4, 3), np.nan), [0, 1, 0, 1])
+    assert search.verdict_ == before
+    assert search.n_features_in_ == 6

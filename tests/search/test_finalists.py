@@ -1,0 +1,107 @@
+"""The best are judged again before one of them is named the winner."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import optuna
+import pytest
+
+from metafe.search import attributes as attribute
+from metafe.search import finalists
+from metafe.search.finalists import choose_finalists, judge_finalists
+from metafe.search.judging import Judged
+
+N_EPISODES, N_CLASSES = 200, 8
+
+
+def trial(number, score, baseline=None, backbone="mlp", spread=0.1):
+    """Return a finished trial."""
+    scores = score + spread * np.random.default_rng(number).normal(size=N_EPISODES)
+    parameters = {"backbone": backbone, "algorithm": "protonet", "tasks": "classes", "number": number}
+    attributes = {
+        attribute.PARAMETERS: json.dumps(parameters),
+        attribute.EPISODE_SCORES: attribute.packed(scores),
+        **({} if baseline is None else {attribute.BASELINE: baseline}),
+    }
+    finished = optuna.trial.create_trial(value=score, user_attrs=attributes)
+    finished.number = number
+    return finished
+
+
+@pytest.fixture
+def objective():
+    """What the finals need to know of an objective."""
+    space = SimpleNamespace(to_json=lambda parameters: parameters)
+    return SimpleNamespace(
+        objectives=("score",), space=space, parameters_of=lambda t: json.loads(t.user_attrs[attribute.PARAMETERS])
+    )
+
+
+@pytest.fixture
+def judged_as(monkeypatch):
+    """A function that sets the fresh scores of trials: a mean over episodes, and gains by class."""
+
+    def set_scores(fresh, by_class=None):
+        noise = np.random.default_rng(0).normal(size=N_EPISODES)
+        by_class = by_class or {}
+
+        def judge(trial, objective):
+            mean = fresh[trial.number]
+            classes = mean + np.asarray(by_class.get(trial.number, np.zeros(N_CLASSES)))
+            return Judged(mean + 0.1 * noise + 0.01 * trial.number * np.cos(np.arange(N_EPISODES)), classes)
+
+        monkeypatch.setattr(finalists, "_judge_afresh", judge)
+
+    return set_scores
+
+
+def test_what_is_surely_better_wins(objective, judged_as):
+    judged_as({0: 0.5, 1: 0.6, 2: 0.7}, {2: [0.01, -0.01] * 4})
+    finals = judge_finalists([trial(0, 0.5, "PCA"), trial(1, 0.6, "LDA"), trial(2, 0.7)], objective)
+    assert finals.winner.trial == 2
+    assert finals.winner.gain == pytest.approx(0.1, abs=0.01)
+    assert "mlp with protonet on classes (trial 2): 0.7" in finals.verdict
+    assert "over the best baseline, LDA." in finals.verdict
+
+
+def test_the_best_of_many_noisy_scores_does_not(objective, judged_as):
+    judged_as({0: 0.6, 1: 0.6})
+    finals = judge_finalists([trial(0, 0.6, "LDA"), trial(1, 0.9)], objective)
+    assert finals.winner.name == "LDA"
+    assert "nothing was surely better" in finals.verdict
+
+
+def test_a_gain_on_some_classes_alone_is_not_sure(objective, judged_as):
+    judged_as({0: 0.6, 1: 0.7}, {1: [-0.5, 0.5] * 4})
+    finals = judge_finalists([trial(0, 0.6, "LDA"), trial(1, 0.7)], objective)
+    assert finals.winner.name == "LDA"
+
+
+def test_what_wins_is_judged_against_the_baseline_that_is_best_afresh(objective, judged_as):
+    judged_as({0: 0.5, 1: 0.8, 2: 0.7})
+    finals = judge_finalists([trial(0, 0.75, "PCA"), trial(1, 0.6, "LDA"), trial(2, 0.7)], objective)
+    assert finals.winner.name == "LDA"
+    assert [row.trial for row in finals.finalists] == [1, 2, 0]
+
+
+def test_without_baselines_the_best_wins(objective, judged_as):
+    judged_as({0: 0.5, 1: 0.6})
+    finals = judge_finalists([trial(0, 0.6), trial(1, 0.6)], objective)
+    assert finals.winner.trial == 1
+    assert "no baseline" in finals.verdict
+
+
+def test_finalists_are_those_whose_interval_overlaps_the_best(objective):
+    trials = [trial(0, 0.5, "PCA"), trial(1, 0.3), trial(2, 0.80), trial(3, 0.81), trial(4, 0.805), trial(5, 0.795)]
+    learned, baselines = choose_finalists(trials, objective)
+    assert [t.number for t in learned] == [3, 4, 2]
+    assert [t.number for t in baselines] == [0]
+
+
+def test_the_same_parameters_are_judged_once(objective):
+    first, again = trial(1, 0.8), trial(2, 0.8)
+    again.user_attrs[attribute.PARAMETERS] = first.user_attrs[attribute.PARAMETERS]
+    assert len(choose_finalists([first, again], objective)[0]) == 1
