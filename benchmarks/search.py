@@ -1,0 +1,183 @@
+"""How fast a search gets somewhere, and what it costs beside the trainings.
+
+    python benchmarks/search.py FOLDER [--seconds 120] [--seeds 5] [--part gain cost workers]
+
+FOLDER holds soybean.csv, the class in the last column. One thread for each worker in every arm.
+
+gain     seconds until the best score of finished trials is 95 % of the way from the best baseline to where random search without
+         pruning ends: of the default search, and of random search itself.
+cost     milliseconds of a trial beside fitting and judging, by storage.
+workers  finished trials of two workers over those of one in the same time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from optuna.study import Study
+from optuna.trial import TrialState
+from safe_default import read_table
+from threadpoolctl import threadpool_limits
+
+from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
+
+SHARE = 0.95
+COST_TRIALS = 60
+ARMS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "random": {"sampler": "random", "pruner": "none"},
+}
+
+
+def best_so_far(study: Study) -> tuple[float, list[tuple[float, float]]]:
+    """Return the best score of a baseline, and what was the best at which second."""
+    complete = [t for t in study.trials if t.state == TrialState.COMPLETE]
+    baseline = max(t.value for t in complete if "baseline" in t.user_attrs)
+    began = min(t.datetime_start for t in complete)
+    best, steps = baseline, []
+    for trial in sorted(complete, key=lambda t: t.datetime_complete):
+        best = max(best, trial.value)
+        steps.append((_seconds(began, trial.datetime_complete), best))
+    return baseline, steps
+
+
+def _seconds(began: datetime, ended: datetime) -> float:
+    return (ended - began).total_seconds()
+
+
+def seconds_to(target: float, steps: list[tuple[float, float]]) -> float:
+    """Return when a score was reached; infinity for never."""
+    return next((second for second, best in steps if best >= target), float("inf"))
+
+
+def gain(X: np.ndarray, y: np.ndarray, seconds: float, seeds: int) -> None:
+    """Compare the default search with random search, seed by seed."""
+    ratios = []
+    for seed in range(seeds):
+        found = {}
+        for arm, settings in ARMS.items():
+            search = MetaFeatureSearchCV(n_trials=100_000, timeout=seconds, refit=False, random_state=seed, **settings)
+            found[arm] = best_so_far(search.fit(X, y).study_)
+        baseline, steps = found["random"]
+        target = baseline + SHARE * (steps[-1][1] - baseline)
+        took = {arm: seconds_to(target, steps) for arm, (_, steps) in found.items()}
+        ends = {arm: 100 * (steps[-1][1] - base) for arm, (base, steps) in found.items()}
+        ratios.append(took["default"] / max(took["random"], 1e-9))
+        print(
+            f"seed {seed}: target {100 * target:.1f}  default {took['default']:6.1f} s  random {took['random']:6.1f} s  "
+            f"ratio {ratios[-1]:.2f}   gain at the end {ends['default']:+.1f} and {ends['random']:+.1f} points",
+            flush=True,
+        )
+    print(f"median ratio {statistics.median(ratios):.2f} (must be at most 0.33)")
+
+
+def cost() -> None:
+    """Time searches whose trials have next to nothing to do."""
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 6
+    X = rng.normal(size=(60, 4)) + y[:, None]
+    brief = MetaFeatureExtractor(max_steps=1, validation_fraction=0.5)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, storage in {
+            "memory": None,
+            "journal": f"{folder}/journal.log",
+            "sqlite": f"sqlite:///{folder}/study.db",
+        }.items():
+            search = MetaFeatureSearchCV(
+                brief, backbones="mlp", algorithms="protonet", n_trials=COST_TRIALS, storage=storage, random_state=0
+            )
+            judged = _Stopwatch()
+            with judged.around_trainings():
+                search.set_params(refit=False)
+                began = time.perf_counter()
+                search.fit(X, y)
+                took = time.perf_counter() - began
+            own = 1000 * (took - judged.seconds) / COST_TRIALS
+            print(
+                f"{name:<8} {own:6.1f} ms a trial beside fitting and judging (must be below 50 for memory and journal)"
+            )
+
+
+class _Stopwatch:
+    """How long fitting and judging took in all."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def around_trainings(self) -> Any:
+        """Time `Objective.fit` and `Objective._judge` while a context lasts."""
+        from contextlib import ExitStack
+        from unittest.mock import patch
+
+        from metafe.search.objective import Objective
+
+        stack = ExitStack()
+        for name in ("fit", "_judge"):
+            stack.enter_context(patch.object(Objective, name, self._timed(getattr(Objective, name))))
+        return stack
+
+    def _timed(self, function: Any) -> Any:
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                self.seconds += time.perf_counter() - began
+
+        return timed
+
+
+def workers(X: np.ndarray, y: np.ndarray, seconds: float) -> None:
+    """Count what one and two workers finish."""
+    short = MetaFeatureExtractor("mlp", "protonet", max_steps=100)
+    finished = {}
+    for n_jobs in (1, 2):
+        search = MetaFeatureSearchCV(
+            short,
+            sampler="random",
+            pruner="none",
+            n_trials=100_000,
+            timeout=seconds,
+            n_jobs=n_jobs,
+            refit=False,
+            random_state=0,
+        )
+        states = [t.state for t in search.fit(X, y).study_.trials]
+        finished[n_jobs] = sum(state == TrialState.COMPLETE for state in states)
+    ratio = finished[2] / finished[1]
+    print(f"one worker {finished[1]} trials, two workers {finished[2]}: {ratio:.2f} times (must be at least 1.8)")
+
+
+def main() -> None:
+    """Measure what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seconds", type=float, default=120, help="of each search")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--part", nargs="+", choices=["gain", "cost", "workers"], default=["cost", "workers", "gain"])
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    X, y = read_table(options.folder / "soybean.csv")
+    source = np.isin(y, np.random.default_rng(0).permutation(np.unique(y))[:13])
+    with threadpool_limits(1):
+        for part in options.part:
+            if part == "cost":
+                cost()
+            elif part == "workers":
+                workers(X[source], y[source], options.seconds)
+            else:
+                gain(X[source], y[source], options.seconds, options.seeds)
+
+
+if __name__ == "__main__":
+    main()
