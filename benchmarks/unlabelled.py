@@ -23,6 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from metafe import MetaFeatureExtractor, few_shot_score
+from metafe.training.probe import compare
 
 BUNDLED = {"digits": load_digits, "cancer": load_breast_cancer, "wine": load_wine}
 ROWS_TO_JUDGE_ON = 3
@@ -53,7 +54,9 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", default=["optdigits", "segment", "soybean", *BUNDLED])
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    print(f"{'':<18}{'learned':>8}{'columns':>9}{'gain':>6}{'5-shot':>8}   what the default keeps, and why")
+    print(
+        f"{'':<18}{'learned':>8}{'columns':>9}{'gain':>6}{'95 % interval':>17}{'5-shot':>8}   what the default keeps, and why"
+    )
     for name in options.tables:
         X, y = load(name, options.folder)
         for seed in range(options.seeds):
@@ -67,12 +70,14 @@ def main() -> None:
             scaler = StandardScaler().fit(X[old])
             episodes = {"n_way": len(np.unique(y)), "n_query": ROWS_TO_JUDGE_ON, "n_episodes": 300, "random_state": 0}
             ours, theirs, ours5, theirs5 = (
-                100 * few_shot_score(features, X[new], y[new], n_shot=shot, head=head, **episodes).mean
+                few_shot_score(features, X[new], y[new], n_shot=shot, head=head, **episodes).scores
                 for shot, head in ((1, KNeighborsClassifier(1)), (5, "centroid"))
                 for features in (learned, scaler)
             )
+            one, five = compare(ours, theirs), compare(ours5, theirs5)
             print(
-                f"{name:<10} split {seed}{ours:>8.1f}{theirs:>9.1f}{ours - theirs:>+6.1f}{ours5 - theirs5:>+8.1f}   "
+                f"{name:<10} split {seed}{100 * one.score:>8.1f}{100 * one.baseline:>9.1f}{100 * one.gain:>+6.1f} "
+                f"({100 * one.low:>+5.1f} to {100 * one.high:>+5.1f}){100 * five.gain:>+8.1f}   "
                 f"{automatic.backbone_.name}: {verdict(automatic)}, {seconds:.0f} s, best step {learned_step(learned)}",
                 flush=True,
             )
