@@ -6,6 +6,7 @@ import pickle
 import threading
 import uuid
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from optuna.exceptions import ExperimentalWarning
 from optuna.study import Study
 
+from metafe.plugins import register, registry
 from metafe.search.attempts import wait_for_server
 
 # Smaller arrays are not worth a file of their own.
@@ -50,7 +52,7 @@ class Parcel:
             Existing and empty, on the host of those who will open the parcel. Large arrays are not copied by them, but
             mapped from there.
         """
-        sent = (study, objective, optuna.logging.get_verbosity())
+        sent = (_scripted(), study, objective, optuna.logging.get_verbosity())
         key = uuid.uuid4().hex
         if folder is None:
             return cls(key, np.frombuffer(cloudpickle.dumps(sent), dtype=np.uint8))
@@ -78,7 +80,11 @@ class Parcel:
         torch.set_num_threads(1)
         # The user's own process has the same setting, but only while it searches.
         warnings.filterwarnings("ignore", category=ExperimentalWarning)
-        study, objective, verbosity = self._load()
+        scripted, study, objective, verbosity = self._load()
+        for pickled in scripted:
+            # One that cannot be had here is missed by name, where a trial asks for it.
+            with suppress(ImportError, AttributeError):
+                register(pickle.loads(pickled))  # noqa: S301 -- a parent process wrote it
         optuna.logging.set_verbosity(verbosity)
         wait_for_server(study)
         # Samplers with the same seed would all draw the same.
@@ -91,6 +97,16 @@ class Parcel:
         arrays = sorted(self.content.glob("*.array"), key=lambda path: int(path.stem))
         mapped = [np.memmap(path, np.uint8, mode="r") for path in arrays]
         return pickle.loads((self.content / "rest.pickle").read_bytes(), buffers=mapped)  # noqa: S301 -- likewise
+
+
+def _scripted() -> list[bytes]:
+    """Return the plugins that a script has registered, which other processes do not find by their names otherwise."""
+    found = []
+    for info in registry().listing():
+        if info.distribution == "script":
+            with suppress(pickle.PicklingError, TypeError):
+                found.append(cloudpickle.dumps(registry().get(info.kind, info.name)))
+    return found
 
 
 _opened: dict[str, tuple[Study, Any]] = {}

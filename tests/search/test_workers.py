@@ -23,16 +23,12 @@ from metafe.search.attempts import Outcome
 from metafe.search.objective import TrialFailedError
 from metafe.search.reclaiming import n_finished
 from metafe.search.workers import Tickets, _direct, run
-from tests.search.tiny import Tiny, meanwhile, numbers_by_state, open_journal, wait_until, workers_of
+from tests.search.tiny import Tiny, is_gone, meanwhile, numbers_by_state, open_journal, wait_until, workers_of
 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     return open_journal(tmp_path)
-
-
-def is_gone(pid: int) -> bool:
-    return attribute.process_start(pid) is None
 
 
 def test_two_workers_share_the_trials_of_a_study_in_memory() -> None:

@@ -93,6 +93,11 @@ def meanwhile(act: Callable[[], Any]) -> Iterator[None]:
         raise failures[0]
 
 
+def is_gone(pid: int) -> bool:
+    """Tell whether a process of this host has ended."""
+    return attribute.process_start(pid) is None
+
+
 def numbers_by_state(study: Study) -> dict[str, list[int]]:
     """Return the numbers of a study's trials by the names of their states."""
     trials = study.get_trials(deepcopy=False)
