@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -305,10 +306,12 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         return verdict + super()._html_repr()
 
     def _fit(self, X: Any, y: Any, groups: Any) -> None:
+        # Loading the libraries counts, too.
+        began = time.time()
+        self._check_parameters()
         from metafe.search.procedure import search
 
-        self._check_parameters()
-        search(self, X, y, groups)
+        search(self, X, y, groups, None if self.timeout is None else began + self.timeout)
 
     def _check_parameters(self) -> None:
         """Check what can be checked without data."""

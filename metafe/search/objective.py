@@ -36,6 +36,8 @@ DIRECTIONS: dict[str, Direction] = {
     "n_parameters": "minimize",
     "n_features": "minimize",
 }
+# Five finalists, each on twice the episodes of a trial.
+JUDGED_AGAIN = 10
 # Models of this many of the best trials stay in memory, so that finalists need not be trained again.
 MODELS_KEPT = 4
 
@@ -210,13 +212,15 @@ class Objective:
         return self.space.from_json(json.loads(trial.user_attrs[attribute.PARAMETERS]))
 
     def refit_seconds(self, trials: Sequence[FrozenTrial]) -> float:
-        """Return how long the best of some finished trials would take on all rows."""
+        """Return how long it would take to judge the finalists and to fit the best of some finished trials on all rows."""
         finished = [t for t in trials if t.state == TrialState.COMPLETE]
         if not finished:
             return 0.0
         best = max(finished, key=lambda t: t.values[self.objectives.index("score")])
+        fits = best.user_attrs[attribute.FIT_SECONDS]
         n_train = min(len(train) for train, _ in self.judge.folds.parts)
-        return float(max(best.user_attrs[attribute.FIT_SECONDS]) * len(self.data) / n_train)
+        judging = best.user_attrs[attribute.SECONDS] - sum(fits)
+        return float(max(fits) * len(self.data) / n_train + JUDGED_AGAIN * judging)
 
     @property
     def prunes(self) -> bool:

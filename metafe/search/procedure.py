@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from metafe.search.estimator import MetaFeatureSearchCV
 
 
-def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> None:
+def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any, deadline: float | None = None) -> None:
     """Search with an estimator's parameters, and set its fitted attributes.
 
     Parameters
@@ -53,8 +53,9 @@ def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> None:
     estimator : MetaFeatureSearchCV
     X, y, groups : object
         As its `fit` takes them.
+    deadline : float or None, default=None
+        When to be done, as `time.time` tells it.
     """
-    deadline = None if estimator.timeout is None else time.time() + estimator.timeout
     with quiet(estimator.verbose):
         study, objective = prepare(estimator, X, y, groups)
         objective.deadline = deadline
