@@ -40,6 +40,7 @@ from metafe.search.storage import SEED, fingerprint_of, open_study, quiet
 from metafe.search.view import make_view
 from metafe.search.warm_start import META_FEATURES, warm_settings
 from metafe.search.workers import run
+from metafe.training.progress import show_decisions
 
 if TYPE_CHECKING:
     from metafe.search.estimator import MetaFeatureSearchCV
@@ -59,11 +60,13 @@ def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any, deadline
     with quiet(estimator.verbose):
         study, objective = prepare(estimator, X, y, groups)
         objective.deadline = deadline
+        show_decisions(_decisions(estimator), estimator.verbose)
         # With nothing held out, only what is not learned can be trusted: the first of the baselines.
         n_trials = estimator.n_trials if objective.judge.folds.hold_out else 1
         with show_search(study, n_trials, deadline, estimator.verbose):
             run(study, objective, n_trials, estimator.n_jobs)
         conclude(estimator, study, objective)
+        show_decisions({"winner": estimator.verdict_}, estimator.verbose)
         if estimator.refit:
             refit(estimator, objective, X, y, groups)
 
@@ -146,6 +149,14 @@ class Refit(MetaFeatureExtractor):
 
     def _validated(self, metrics: Mapping[str, float]) -> bool:
         return self._deadline is not None and time.time() >= self._deadline
+
+
+def _decisions(estimator: MetaFeatureSearchCV) -> dict[str, str]:
+    """Return what is worth saying before the first trial."""
+    said = {"cv": estimator.splits_}
+    if len(estimator.objectives) > 1:
+        said["pruner"] = "none, since Optuna does not prune with several objectives"
+    return said
 
 
 def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any) -> Judge | DownstreamJudge:

@@ -130,6 +130,14 @@ def test_several_objectives_give_a_front_and_prune_nothing(brief, blobs):
     assert search.cv_results_["mean_n_features"][0] == 6
 
 
+def test_verbose_says_how_rows_are_held_out_and_what_won(brief, blobs, capsys):
+    search = brief(objectives=("score", "n_features"), n_trials=2, verbose=1).fit(*blobs)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cv: 3 folds by class" in said
+    assert "Optuna does not prune with several objectives" in said
+    assert f"winner: {search.verdict_}" in said
+
+
 def test_splitters_of_scikit_learn(brief, blobs):
     X, y = blobs
     assert brief(cv=4, n_trials=1).fit(X, y).n_splits_ == 4
