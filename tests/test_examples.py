@@ -68,6 +68,21 @@ def test_few_shot_novel_classes():
     assert min(figures(printed, r"classify: (0\.\d+) right")) > 0.85
 
 
+def test_search_in_a_pipeline():
+    printed = run(EXAMPLES / "search_in_a_pipeline.py")
+    assert "8 trials, judged on 3 folds by row" in printed
+    assert figures(printed, r"accuracy of the pipeline: (0\.\d+)")[0] > 0.8
+    assert figures(printed, r"accuracy of predict: (0\.\d+)")[0] > 0.9
+
+
+def test_search_with_custom_plugin(tmp_path):
+    printed = run(EXAMPLES / "search_with_custom_plugin.py", str(tmp_path / "report"))
+    assert re.search(r"^spectrum .* over the best baseline", printed, re.M)
+    rows, winner = figures(printed, r"accuracy (0\.\d+)")
+    assert winner > rows + 0.5
+    assert (tmp_path / "report" / "index.html").is_file()
+
+
 def losses_and_accuracies(printed: str) -> tuple[list[float], list[float]]:
     """Return the loss of each epoch and the four accuracies that the network example prints."""
     return figures(printed, r"loss (\d\.\d+)"), figures(printed, r"(\d\.\d+) by")
