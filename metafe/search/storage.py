@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import joblib
 import numpy as np
 import optuna
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
@@ -37,6 +38,8 @@ GRACE_SECONDS = 60
 WHOLE_BYTES = 2**26
 HASHED_ROWS = 1024
 SERVER_SECONDS = 10
+# A study without trials is one that another process is about to begin, unless that has died.
+BEGIN_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -66,14 +69,15 @@ class Address:
         """
         storage = make_storage(self.storage)
         with _reaching(self.storage):
-            return optuna.create_study(
-                storage=storage,
-                study_name=self.name,
-                directions=list(self.directions),
-                sampler=sampler,
-                pruner=pruner,
-                load_if_exists=True,
-            )
+            common: dict[str, Any] = {"sampler": sampler, "pruner": pruner}
+            try:
+                return optuna.create_study(
+                    storage=storage, study_name=self.name, directions=list(self.directions), **common
+                )
+            except DuplicatedStudyError:
+                study = optuna.load_study(storage=storage, study_name=self.name, **common)
+                _wait_for_first_trials(study)
+                return study
 
 
 def open_study(
@@ -124,6 +128,13 @@ def open_study(
                 "Choose another study_name, or none, which finds the study that fits."
             )
     return study
+
+
+def _wait_for_first_trials(study: Study) -> None:
+    """Let the machine that has made the study enqueue what comes first, so that two that begin together do it once."""
+    give_up_at = time.monotonic() + BEGIN_SECONDS
+    while not study.get_trials(deepcopy=False) and time.monotonic() < give_up_at:
+        time.sleep(0.1)
 
 
 def make_storage(storage: Any) -> BaseStorage:

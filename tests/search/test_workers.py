@@ -22,6 +22,7 @@ from metafe.search import attributes as attribute
 from metafe.search.attempts import Outcome
 from metafe.search.objective import TrialFailedError
 from metafe.search.reclaiming import n_finished
+from metafe.search.storage import open_study
 from metafe.search.workers import Tickets, _direct, run
 from tests.search.tiny import Tiny, is_gone, meanwhile, numbers_by_state, open_journal, wait_until, workers_of
 
@@ -149,3 +150,15 @@ def test_workers_that_die_whatever_they_do_end_the_search(study: Study) -> None:
     with pytest.raises(SearchError, match=r"must be able to finish trials; 9 in a row did not.*killed"):
         _direct(team, Tickets(study, Tiny(), 3))
     assert team.n_renewed == 8
+
+
+def test_who_comes_second_waits_for_the_trials_that_the_first_enqueues(tmp_path: Path) -> None:
+    path = tmp_path / "study.log"
+    first = open_study(path, "shared", {"data": "1"}, ["maximize"])
+
+    def begin() -> None:
+        first.enqueue_trial({"x": 0.5})
+
+    with meanwhile(begin):
+        second = open_study(path, "shared", {"data": "1"}, ["maximize"])
+        assert len(second.trials) == 1
