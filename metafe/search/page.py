@@ -19,9 +19,9 @@ body { margin: 0 auto; max-width: 68rem; padding: 1.5rem; background: var(--pape
 h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; }
 a { color: var(--link); }
 .verdict { font-size: 1.1rem; padding: 1rem; background: var(--soft); border-left: 4px solid #0072B2; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 1.5rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-caption { text-align: left; padding-bottom: .4rem; }
+caption { text-align: left; min-width: 30rem; padding-bottom: .4rem; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 th.number, td.number { text-align: right; white-space: nowrap; }
 img { max-width: 100%; height: auto; }

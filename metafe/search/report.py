@@ -179,10 +179,10 @@ def _standing_cells(row: Standing) -> tuple[str, ...]:
         settings_of(row.trial),
         _with_interval(row.score, row.interval),
         _gain(row.gain),
-        _number(kept.get(attribute.N_FEATURES)),
-        _number(kept.get(attribute.N_PARAMETERS)),
-        _number(kept.get(attribute.LATENCY), 1000),
-        _number(kept.get(attribute.SECONDS)),
+        _number(kept.get(attribute.N_FEATURES), ",.0f"),
+        _number(kept.get(attribute.N_PARAMETERS), ",.0f"),
+        _number(kept.get(attribute.LATENCY), ".1f", times=1000),
+        _number(kept.get(attribute.SECONDS), ".1f"),
     )
 
 
@@ -199,9 +199,10 @@ def _gains(report: Report) -> str:
 
 
 def _importances(report: Report, folder: Path) -> str:
-    said = f"Needs {FEWEST_FOR_IMPORTANCES} complete trials with choices of the sampler."
-    picture = _shown(pictures.importances(_measured_importances(report)), folder, said)
-    return picture + paragraph(
+    picture = pictures.importances(_measured_importances(report))
+    if picture is None:
+        return paragraph(f"Needs {FEWEST_FOR_IMPORTANCES} complete trials with choices of the sampler.")
+    return _shown(picture, folder) + paragraph(
         "By PED-ANOVA, over the complete trials; a parameter that exists under another counts where it exists."
     )
 
@@ -262,5 +263,5 @@ def _gain(gain: Comparison | None) -> str:
     return f"{gain.gain:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})" if np.isfinite(gain.low) else f"{gain.gain:+.3f}"
 
 
-def _number(value: float | None, times: float = 1) -> str:
-    return "–" if value is None else f"{times * value:.4g}"
+def _number(value: float | None, written: str, times: float = 1) -> str:
+    return "–" if value is None else f"{times * value:{written}}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,9 +116,10 @@ def settings_of(trial: FrozenTrial) -> str:
     ----------
     trial : FrozenTrial
     """
+    parameters = parameters_of(trial)
     named = ("backbone", "algorithm", "tasks", "validation_fraction")
-    settings = {name: value for name, value in parameters_of(trial).items() if name not in named}
-    return ", ".join(f"{name.replace('__', '.')} {_value(value)}" for name, value in settings.items())
+    settings = {name: value for name, value in parameters.items() if name not in named}
+    return ", ".join(f"{_owned(name, parameters)} {_value(value)}" for name, value in settings.items())
 
 
 def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
@@ -147,6 +148,12 @@ def _interval(trial: FrozenTrial) -> float:
 
 def _episode_scores(trial: FrozenTrial) -> Any:
     return attribute.unpacked(trial.user_attrs.get(attribute.EPISODE_SCORES, ""))
+
+
+def _owned(name: str, parameters: Mapping[str, Any]) -> str:
+    """Return a parameter's name as Optuna knows it: ``mlp.width`` for ``backbone__width``."""
+    kind, separator, own = name.partition("__")
+    return f"{str(parameters[kind]).removeprefix('object ')}.{own}" if separator and kind in parameters else name
 
 
 def _value(value: Any) -> str:

@@ -203,7 +203,9 @@ def test_a_study_without_trials_has_a_page(tmp_path):
 def test_one_trial_is_enough_for_a_page(tmp_path, baseline):
     reports = {0: 0.3, 1: 0.5, 21: 0.7}
     html = read(make_study(trial([0.7], baseline=baseline, intermediate_values=reports)), tmp_path)
-    assert "0.700" in section(html, "Leaderboard")
+    leaderboard = section(html, "Leaderboard")
+    assert "0.700" in leaderboard
+    assert "mlp.width 32" in leaderboard  # as Optuna calls it
     assert "from 0.300 to 0.500" in html  # the score on the fold is no validation
 
 
