@@ -35,7 +35,7 @@ HELP = describe(
         "metafe search old.csv --target species -o features --report report",
         "metafe search old.csv --target species --timeout 600 --backbone mlp --backbone identity -o features",
         "metafe search old.csv --target species --storage sqlite:///study.db --study species -o features",
-        "metafe search old.csv --target species --storage postgresql://me@host/db --study species",
+        "metafe search old.csv --target species --storage postgresql+psycopg://me@host/db --study species",
     ],
 )
 
@@ -64,7 +64,7 @@ Storage = Annotated[
     typer.Option(
         "--storage",
         metavar="URL",
-        help="Where the study is kept: sqlite:///FILE, postgresql://…, grpc://HOST:PORT or the path of a journal file.",
+        help="Where the study is kept: sqlite:///FILE, postgresql+psycopg://…, grpc://HOST:PORT or the path of a journal file.",
         show_default="memory",
     ),
 ]
