@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-from sklearn.covariance import ledoit_wolf
+from sklearn.covariance import ShrunkCovariance, ledoit_wolf
 from sklearn.decomposition import PCA
+from sklearn.model_selection import GridSearchCV, KFold
 from torch import nn
 
 from metafe.contracts import Backbone, Categorical, Problem, Seeds, check_choice
 from metafe.contracts.spaces import SearchSpace
 
 # Covariances of more columns take too long to decompose, and are mostly noise.
-MOST_COMPONENTS = 512
+MOST_COMPONENTS = 256
+SHRINKAGES = [1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0]
+N_PARTS = 3
 
 
 class PLDA(Backbone):
@@ -40,10 +43,11 @@ class PLDA(Backbone):
     The model of Ioffe, "Probabilistic Linear Discriminant Analysis", 2006: a row is :math:`x = m + h + e`, where :math:`h`
     is normal with the covariance :math:`B` and shared by the rows of a class, and :math:`e` is normal with the covariance
     :math:`W`. In coordinates where :math:`W` is the identity and :math:`B` diagonal with :math:`b_i`, the feature of a row is the
-    expected :math:`h_i`, which is :math:`b_i / (b_i + 1)` times its coordinate. Both covariances are shrunk as Ledoit and Wolf, "A
-    well-conditioned estimator for large-dimensional covariance matrices", 2004, describe: with few classes, the
-    directions between their means tell little of those between others, and weights become more alike.
-    Rows of more than 512 values are first reduced to 512 principal components. Without classes, rows are whitened.
+    expected :math:`h_i`, which is :math:`b_i / (b_i + 1)` times its coordinate. :math:`W` is shrunk towards a multiple of the
+    identity by what makes held-out rows likeliest, :math:`B` as Ledoit and Wolf, "A well-conditioned estimator for
+    large-dimensional covariance matrices", 2004, describe: with few classes, the directions between their means tell little
+    of those between others, and weights become more alike.
+    Rows of more than 256 values are first reduced to 256 principal components. Without classes, rows are whitened.
 
     Examples
     --------
@@ -126,11 +130,26 @@ def _discriminants(rows: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
 
 def _whitening(rows: np.ndarray, degrees_of_freedom: int) -> np.ndarray:
     """Return the matrix that makes the covariance of centred rows the identity."""
-    covariance, _ = ledoit_wolf(rows, assume_centered=True)
-    variances, directions = np.linalg.eigh(covariance * (len(rows) / degrees_of_freedom))
+    covariance = _shrunk_covariance(rows) * (len(rows) / degrees_of_freedom)
+    variances, directions = np.linalg.eigh(covariance)
     smallest = np.finfo(np.float32).eps * max(variances.max(), np.finfo(np.float32).tiny)
     whitening: np.ndarray = directions / np.sqrt(np.maximum(variances, smallest))
     return whitening
+
+
+def _shrunk_covariance(rows: np.ndarray) -> np.ndarray:
+    """Shrink by what makes held-out rows likeliest.
+
+    Ledoit and Wolf's amount is best for the covariance itself, where large variances count most. Whitening divides by the
+    small ones, which likelihood does not drown.
+    """
+    if len(rows) < 2 * N_PARTS or not rows.any():
+        shrunk: np.ndarray = ledoit_wolf(rows, assume_centered=True)[0]
+        return shrunk
+    parts = KFold(N_PARTS, shuffle=True, random_state=0)
+    search = GridSearchCV(ShrunkCovariance(assume_centered=True), {"shrinkage": SHRINKAGES}, cv=parts).fit(rows)
+    covariance: np.ndarray = search.best_estimator_.covariance_
+    return covariance
 
 
 def _scaling(deviations: np.ndarray, scaling: str) -> np.ndarray:
