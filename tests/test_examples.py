@@ -83,6 +83,13 @@ def test_search_with_custom_plugin(tmp_path):
     assert (tmp_path / "report" / "index.html").is_file()
 
 
+def test_search_on_two_machines():
+    printed = run(EXAMPLES / "search_on_two_machines.py")
+    assert len(figures(printed, r"ran (\d+) of")) == 2
+    # Both may begin the last one at the same moment.
+    assert 12 <= max(figures(printed, r"of (\d+) trials")) <= 13
+
+
 def losses_and_accuracies(printed: str) -> tuple[list[float], list[float]]:
     """Return the loss of each epoch and the four accuracies that the network example prints."""
     return figures(printed, r"loss (\d\.\d+)"), figures(printed, r"(\d\.\d+) by")
