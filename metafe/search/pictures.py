@@ -60,7 +60,11 @@ class Picture:
         """Return the picture for light or dark surroundings."""
         ink, paper = INK[theme], PAPER[theme]
         inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor")
-        style = dict.fromkeys(inked, ink) | {"axes.facecolor": paper, "legend.framealpha": 0.0}
+        style = dict.fromkeys(inked, ink) | {
+            "axes.facecolor": paper,
+            "legend.facecolor": paper,
+            "legend.edgecolor": "none",
+        }
         with mpl.rc_context(style):  # type: ignore[arg-type]
             figure = Figure(figsize=(WIDTH, self.height), layout="constrained", facecolor=paper)
             FigureCanvasAgg(figure)
@@ -222,11 +226,15 @@ def learning_curves(study: Study, trials: Sequence[FrozenTrial]) -> Picture | No
     complete = [t for t in curves if t.state == TrialState.COMPLETE]
     named = sorted(complete, key=lambda t: score_of(study, t), reverse=True)[:CURVES_NAMED]
 
+    # Hundreds of curves are a cloud, through which those in front must be seen.
+    opacity = float(np.clip(30 / len(curves), 0.1, 1.0))
+
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
         for t in curves:
             if t not in named:
-                axis.plot(*zip(*sorted(reported[t.number].items()), strict=True), color=ENDED_EARLY, linewidth=0.8)
+                steps, scores = zip(*sorted(reported[t.number].items()), strict=True)
+                axis.plot(steps, scores, color=ENDED_EARLY, linewidth=0.8, alpha=opacity)
         for t, colour, marker in zip(named, COLOURS, MARKERS, strict=False):
             steps, scores = zip(*sorted(reported[t.number].items()), strict=True)
             axis.plot(steps, scores, color=colour, marker=marker, markersize=4, linewidth=1.6, label=_numbered(t))
