@@ -59,7 +59,7 @@ def make_sampler(sampler: Any, seed: int) -> BaseSampler:
     if sampler == "auto":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(multivariate=True, group=True, seed=seed)
+            return TPESampler(multivariate=True, group=True, constant_liar=True, seed=seed)
     raise InvalidParameterError(f"sampler must be 'auto', 'random' or a sampler of optuna; got {sampler!r}.")
 
 
