@@ -16,6 +16,7 @@ import joblib
 import numpy as np
 import optuna
 from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.backend import resource_tracker
 from joblib.parallel import get_active_backend
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
@@ -68,8 +69,8 @@ def run(study: Study, objective: Objective, n_trials: int, n_jobs: int | None = 
             if shares_memory:
                 _here(tickets, n_workers)
             elif type(backend).__name__ == "LokyBackend":
-                with tempfile.TemporaryDirectory(prefix="metafe-search-") as folder:
-                    _direct(_Processes(n_workers, Parcel.pack(study, objective, Path(folder))), tickets)
+                with _folder() as folder:
+                    _direct(_Processes(n_workers, Parcel.pack(study, objective, folder)), tickets)
             elif type(backend).__name__ == "DaskDistributedBackend":
                 _direct(_Cluster(backend.client, n_workers, Parcel.pack(study, objective)), tickets)
             else:
@@ -341,12 +342,23 @@ def _reachable(study: Study, shares_memory: bool) -> Iterator[None]:
     if shares_memory or not isinstance(memory, InMemoryStorage):
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="metafe-study-") as folder:
-        _move(study, JournalStorage(JournalFileBackend(str(Path(folder) / "study.log"))))
+    with _folder() as folder:
+        _move(study, JournalStorage(JournalFileBackend(str(folder / "study.log"))))
         try:
             yield
         finally:
             _move(study, memory)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Make a folder that goes away in the end, also where that is the end of this process by a kill."""
+    with tempfile.TemporaryDirectory(prefix="metafe-search-") as folder:
+        resource_tracker.register(folder, "folder")
+        try:
+            yield Path(folder)
+        finally:
+            resource_tracker.unregister(folder, "folder")
 
 
 def _move(study: Study, storage: BaseStorage) -> None:

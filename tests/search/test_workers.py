@@ -94,7 +94,10 @@ def search_in(folder: str) -> None:
 
 def test_a_search_whose_parent_was_killed_goes_on_where_it_was(study: Study, tmp_path: Path) -> None:
     code = f"from tests.search.test_workers import search_in; search_in({str(tmp_path)!r})"
-    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2])
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    environment = os.environ | {"TMPDIR": str(temporary)}
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[2], env=environment)
     try:
         wait_until(lambda: n_finished(study) >= 3 and study.trials[1].user_attrs.get(attribute.WORKER))
     finally:
@@ -106,6 +109,7 @@ def test_a_search_whose_parent_was_killed_goes_on_where_it_was(study: Study, tmp
     wait_until(lambda: all(is_gone(pid) for pid in others))
     os.kill(waiting, signal.SIGKILL)
     wait_until(lambda: is_gone(waiting))
+    wait_until(lambda: not list(temporary.glob("metafe-*")))
     finished = study.get_trials(states=(TrialState.COMPLETE,))
     run(study, Tiny(), len(finished) + 3)
     states = numbers_by_state(study)
