@@ -505,7 +505,6 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.algorithm_ = recipe.algorithm
         self.tasks_ = recipe.source
         self.history_ = fitted.outcome.history
-        self._interrupted = fitted.outcome.interrupted
         self.n_features_out_ = fitted.model.n_features
 
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:

@@ -79,6 +79,7 @@ class TrialExtractor(MetaFeatureExtractor):
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         # The search itself compares with the standardised rows, on all folds.
         self.validation_ = None
+        self.was_interrupted = learned.outcome.interrupted
         if learned.outcome.diverged:
             raise PluginContractError(learned.outcome.diverged)
         return learned
@@ -242,7 +243,7 @@ class Objective:
             began = time.perf_counter()
             model = self.fit(parameters, fold, stops.watch_first if fold == 0 else stops.watch_others)
             run.fit_seconds.append(time.perf_counter() - began)
-            self.interrupted |= model._interrupted
+            self.interrupted |= model.was_interrupted
             run.models.append(model)
             run.judged.append(self._judge(model, fold, run))
             if fold == 0:
