@@ -16,6 +16,9 @@ from metafe.search.space import Parameters, Space, untrained
 if TYPE_CHECKING:
     from optuna.study import Study
 
+# The name of the one baseline that is a network.
+SUPERVISED = "supervised"
+
 
 def baselines(data: TaskData) -> dict[str, Parameters]:
     """Return the parameters of each baseline that fits the data.
@@ -104,7 +107,7 @@ def _supervised(data: TaskData) -> dict[str, Parameters]:
     source = _automatic_tasks(data)
     if data.kind == "unlabelled" or source is None:
         return {}
-    return {"supervised": {"backbone": _automatic_backbone(data), "tasks": source, "algorithm": "supervised"}}
+    return {SUPERVISED: {"backbone": _automatic_backbone(data), "tasks": source, "algorithm": "supervised"}}
 
 
 def _automatic_backbone(data: TaskData) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from metafe.search import attributes as attribute
+from metafe.search.baselines import SUPERVISED
 from metafe.search.judging import Judged
 from metafe.search.objective import Objective
 from metafe.training.probe import compare, mean_interval
@@ -84,18 +85,32 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     -------
     Finals
         A learned trial wins whose fresh score is the best, if its gain over the best baseline is surely above zero over
-        episodes, and above zero over held-out classes; else the best baseline does.
+        episodes, and above zero over held-out classes; else the best baseline does. The supervised network is the best
+        baseline only where it is better than the others by the same rule.
     """
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     learned, baselines = choose_finalists(complete, objective)
     judged = {trial.number: _judge_afresh(trial, objective) for trial in [*learned, *baselines]}
-    best_baseline = max(baselines, key=lambda t: judged[t.number].mean, default=None)
+    best_baseline = _best_baseline(baselines, judged)
     reference = None if best_baseline is None else judged[best_baseline.number]
     rows = [_finalist(trial, judged[trial.number], reference, objective) for trial in [*learned, *baselines]]
     rows.sort(key=lambda row: row.score, reverse=True)
     candidates = [row for row in rows if not row.is_baseline and (reference is None or row.surely_better)]
-    winner = candidates[0] if candidates else next(row for row in rows if row.is_baseline)
-    return Finals(tuple(rows), winner, _verdict(rows, winner))
+    by_hand = next((row for row in rows if best_baseline is not None and row.trial == best_baseline.number), None)
+    winner = candidates[0] if candidates else by_hand
+    assert winner is not None, "without a baseline to beat, every finalist is a candidate"
+    return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand))
+
+
+def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged]) -> FrozenTrial | None:
+    """Return the best baseline; the one that is a network only where it is surely better than the others."""
+    by_score = sorted(baselines, key=lambda t: judged[t.number].mean, reverse=True)
+    plain = next((t for t in by_score if t.user_attrs[attribute.BASELINE] != SUPERVISED), None)
+    if plain is None or by_score[0] is plain:
+        return next(iter(by_score), None)
+    network, other = judged[by_score[0].number], judged[plain.number]
+    is_better = min(compare(network.scores, other.scores).low, _over_classes(network, other, trains=True)) > 0
+    return by_score[0] if is_better else plain
 
 
 def choose_finalists(
@@ -162,8 +177,7 @@ def _over_classes(judged: Judged, reference: Judged, trains: bool) -> float:
     return float(gains.mean() - margin)
 
 
-def _verdict(rows: Sequence[Finalist], winner: Finalist) -> str:
-    best_baseline = next((row for row in rows if row.is_baseline), None)
+def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist | None) -> str:
     if best_baseline is None:
         return f"{winner.name} (trial {winner.trial}): {winner.score:.3f}; no baseline was judged."
     if not winner.is_baseline:

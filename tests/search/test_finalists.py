@@ -87,6 +87,14 @@ def test_what_wins_is_judged_against_the_baseline_that_is_best_afresh(objective,
     assert [row.trial for row in finals.finalists] == [1, 2, 0]
 
 
+@pytest.mark.parametrize(("spread", "winner"), [(0.01, "supervised"), (0.9, "PCA")])
+def test_a_supervised_network_must_surely_beat_what_is_no_network(objective, judged_as, spread, winner):
+    judged_as({0: 0.6, 1: 0.7}, {1: [spread, -spread] * 4})
+    finals = judge_finalists([trial(0, 0.6, "PCA"), trial(1, 0.7, "supervised")], objective)
+    assert finals.winner.name == winner
+    assert finals.verdict.startswith(f"{winner} (baseline): 0.")
+
+
 def test_without_baselines_the_best_wins(objective, judged_as):
     judged_as({0: 0.5, 1: 0.6})
     finals = judge_finalists([trial(0, 0.6), trial(1, 0.6)], objective)

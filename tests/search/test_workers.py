@@ -83,8 +83,11 @@ def test_an_interrupted_parent_takes_its_workers_with_it(study: Study) -> None:
     with meanwhile(interrupt):
         run(study, objective, 6, 2)
     assert objective.interrupted
-    assert numbers_by_state(study) == {"FAIL": [0, 1], "WAITING": [2, 3]}
-    assert all(is_gone(trial.user_attrs[attribute.WORKER]["pid"]) for trial in study.trials[:2])
+    states = numbers_by_state(study)
+    assert states.keys() <= {"FAIL", "WAITING", "COMPLETE"}
+    # What was cut off is enqueued again.
+    assert len(states["FAIL"]) == len(states["WAITING"]) >= 1
+    assert all(is_gone(study.trials[number].user_attrs[attribute.WORKER]["pid"]) for number in states["FAIL"])
 
 
 def search_in(folder: str) -> None:
