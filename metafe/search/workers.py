@@ -19,13 +19,13 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.backend import resource_tracker
 from joblib.parallel import get_active_backend
 from optuna.storages import BaseStorage, InMemoryStorage
-from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
 from metafe.contracts import SearchError
 from metafe.search import attributes as attribute
 from metafe.search.attempts import Outcome, once_reachable, run_trial, wait_for_server
+from metafe.search.journal import open_journal
 from metafe.search.objective import Objective
 from metafe.search.parcels import Parcel
 from metafe.search.reclaiming import RETRIES, is_alive, n_finished, reclaim
@@ -343,7 +343,7 @@ def _reachable(study: Study, shares_memory: bool) -> Iterator[None]:
         yield
         return
     with _folder() as folder:
-        _move(study, JournalStorage(JournalFileBackend(str(folder / "study.log"))))
+        _move(study, open_journal(folder / "study.log"))
         try:
             yield
         finally:
