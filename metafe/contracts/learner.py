@@ -12,7 +12,7 @@ from metafe.contracts.losses import Differentiated, accuracy, differentiate, sum
 from metafe.contracts.task_batch import Problem, TaskBatch
 
 # Input values of a group of tasks: more of them do not make a convolution faster, only larger.
-VALUES_AT_ONCE = 2**18
+VALUES_AT_ONCE = 200_000
 # Enough for steady statistics of batch normalisation, however large a row is.
 FEWEST_ROWS_AT_ONCE = 256
 
