@@ -8,6 +8,7 @@ from metafe.contracts.algorithm import Context, MetaAlgorithm, State
 from metafe.contracts.augmentation import Augmentation
 from metafe.contracts.backbone import Backbone
 from metafe.contracts.checks import check_choice, check_numbers, check_sizes
+from metafe.contracts.encoder import Encoder
 from metafe.contracts.errors import (
     AdaptedSettingWarning,
     DuplicatePluginError,
@@ -23,11 +24,14 @@ from metafe.contracts.errors import (
     SearchError,
     TrainingInterruptedWarning,
     UnknownPluginError,
+    UnreadableRowWarning,
     VersionMismatchWarning,
 )
 from metafe.contracts.hooks import hookimpl
 from metafe.contracts.images import Channels, ImageBackbone
+from metafe.contracts.input_kinds import kind_of_input
 from metafe.contracts.plugin import Plugin
+from metafe.contracts.row_cache import RowCache, content_key, file_key
 from metafe.contracts.seeds import Seeds
 from metafe.contracts.spaces import Categorical, Distribution, Float, Int, When
 from metafe.contracts.task_batch import Problem, ProblemKind, TaskBatch, TaskData, collate
@@ -59,6 +63,7 @@ __all__ = [
     "Differentiated",
     "Distribution",
     "DuplicatePluginError",
+    "Encoder",
     "FeatureQualityWarning",
     "Float",
     "HeadAlgorithm",
@@ -76,6 +81,7 @@ __all__ = [
     "PluginLoadWarning",
     "Problem",
     "ProblemKind",
+    "RowCache",
     "SavedFormatError",
     "SearchError",
     "Seeds",
@@ -85,6 +91,7 @@ __all__ = [
     "TaskSource",
     "TrainingInterruptedWarning",
     "UnknownPluginError",
+    "UnreadableRowWarning",
     "VersionMismatchWarning",
     "When",
     "accuracy",
@@ -93,9 +100,12 @@ __all__ = [
     "check_numbers",
     "check_sizes",
     "collate",
+    "content_key",
     "differentiate",
     "features_of_batch",
+    "file_key",
     "hookimpl",
+    "kind_of_input",
     "sum_losses",
     "task_loss",
 ]

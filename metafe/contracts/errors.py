@@ -62,6 +62,10 @@ class TrainingInterruptedWarning(MetafeWarning):
     """Training stopped early by the user; the best weights so far are kept."""
 
 
+class UnreadableRowWarning(MetafeWarning):
+    """Rows that could not be read, such as damaged files; they are blank, and everything else works."""
+
+
 class VersionMismatchWarning(MetafeWarning):
     """A saved extractor made with other versions than those installed."""
 

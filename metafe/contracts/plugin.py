@@ -1,4 +1,4 @@
-"""What the four kinds of plugin share."""
+"""What the five kinds of plugin share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Plugin(BaseEstimator):
     Attributes
     ----------
     kind : str
-        ``"backbone"``, ``"algorithm"``, ``"task source"`` or ``"augmentation"``; set by the base of each kind.
+        ``"backbone"``, ``"algorithm"``, ``"task source"``, ``"augmentation"`` or ``"encoder"``; set by the base of each kind.
     name : str
         Short lower-case name, unique within the kind.
     """

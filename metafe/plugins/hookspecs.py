@@ -7,7 +7,7 @@ from typing import Any
 
 import pluggy
 
-from metafe.contracts import Augmentation, Backbone, MetaAlgorithm, TaskSource
+from metafe.contracts import Augmentation, Backbone, Encoder, MetaAlgorithm, TaskSource
 
 hookspec = pluggy.HookspecMarker("metafe")
 
@@ -30,6 +30,11 @@ def metafe_register_task_sources() -> Sequence[type[TaskSource]]:  # type: ignor
 @hookspec
 def metafe_register_augmentations() -> Sequence[type[Augmentation]]:  # type: ignore[empty-body]
     """Return the augmentation classes that this plugin brings."""
+
+
+@hookspec
+def metafe_register_encoders() -> Sequence[type[Encoder]]:  # type: ignore[empty-body]
+    """Return the encoder classes that this plugin brings."""
 
 
 @hookspec

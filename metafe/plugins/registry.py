@@ -18,6 +18,7 @@ from metafe.contracts import (
     Augmentation,
     Backbone,
     DuplicatePluginError,
+    Encoder,
     MetaAlgorithm,
     MetafeWarning,
     Plugin,
@@ -36,6 +37,7 @@ _KINDS: dict[str, tuple[str, type[Plugin]]] = {
     "algorithm": ("metafe_register_algorithms", MetaAlgorithm),
     "task source": ("metafe_register_task_sources", TaskSource),
     "augmentation": ("metafe_register_augmentations", Augmentation),
+    "encoder": ("metafe_register_encoders", Encoder),
 }
 
 
@@ -192,7 +194,7 @@ def register(cls: type[Plugin]) -> type[Plugin]:
     Parameters
     ----------
     cls : type
-        Subclass of `Backbone`, `MetaAlgorithm`, `TaskSource` or `Augmentation`, with a ``name``. A class registered
+        Subclass of `Backbone`, `MetaAlgorithm`, `TaskSource`, `Augmentation` or `Encoder`, with a ``name``. A class registered
         again from the same place replaces its former self, so a notebook cell can be run twice.
 
     Returns
@@ -226,7 +228,7 @@ def resolve(kind: str, spec: str | Plugin) -> Plugin:
 
     Parameters
     ----------
-    kind : {"backbone", "algorithm", "task source", "augmentation"}
+    kind : {"backbone", "algorithm", "task source", "augmentation", "encoder"}
         What is wanted.
     spec : str or Plugin
         A string is shorthand for the plugin of that name with its defaults.

@@ -1,0 +1,95 @@
+"""Encoders: from files, text, tables, sound and series to arrays."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from metafe.contracts.plugin import Plugin
+from metafe.contracts.seeds import Seeds
+
+
+class Encoder(Plugin):
+    """Base of all encoders, which make arrays of what is none, so that every backbone can take it.
+
+    An encoder runs before everything else: once, without gradients and without labels. `MetaFeatureExtractor` keeps the
+    fitted one and applies it in `transform`.
+
+    Attributes
+    ----------
+    reads : str
+        The kind of input that it is for: ``"image files"``, ``"sound files"``, ``"text"``, ``"table"``, ``"sound"`` or
+        ``"series"``, as `metafe.contracts.kind_of_input` tells them; an encoder for anything else has a word of its own
+        and is used where it is named.
+    default_backbone : str or None
+        What ``backbone="auto"`` takes for its arrays; None leaves that to their shape.
+    default_augment : tuple of str or None
+        What ``augment="auto"`` takes for its arrays; None leaves that to their shape.
+
+    Examples
+    --------
+    An encoder that counts letters:
+
+    >>> class LetterCounts(Encoder):
+    ...     name = "letter-counts"
+    ...     reads = "text"
+    ...     def encode(self, X):
+    ...         letters = "abcdefghijklmnopqrstuvwxyz"
+    ...         return np.array([[text.lower().count(letter) for letter in letters] for text in X])
+    >>> LetterCounts().encode(["Abba", ""]).shape
+    (2, 26)
+    """
+
+    kind = "encoder"
+    reads: ClassVar[str] = ""
+    default_backbone: ClassVar[str | None] = None
+    default_augment: ClassVar[tuple[str, ...] | None] = None
+
+    def accepts(self, X: Any) -> str | None:
+        """Say why ``X`` cannot be encoded.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            What the user passed.
+
+        Returns
+        -------
+        str or None
+            One sentence (requirement, received, fix), or None when ``X`` can be encoded.
+        """
+        return None
+
+    def fit(self, X: Any, seeds: Seeds) -> Encoder:
+        """Learn what encoding needs, such as the categories of a table; the default learns nothing.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            What the user passed.
+        seeds : Seeds
+            Random streams of this fit.
+
+        Returns
+        -------
+        Encoder
+            The encoder itself, with fitted attributes that end in an underscore.
+        """
+        return self
+
+    def encode(self, X: Any) -> np.ndarray:
+        """Make one array of all rows, each encoded on its own.
+
+        Parameters
+        ----------
+        X : sequence of length n
+            What the user passed.
+
+        Returns
+        -------
+        ndarray of shape (n, *row_shape)
+            Finite numbers of any type. A row that cannot be read is blank (zeros, unless the encoder documents something
+            else) and named in an `UnreadableRowWarning`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} needs an encode method.")

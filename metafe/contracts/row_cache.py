@@ -1,0 +1,282 @@
+"""Encoded rows, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FOLDER_VARIABLE, SIZE_VARIABLE = "METAFE_CACHE", "METAFE_CACHE_MEGABYTES"
+DEFAULT_MEGABYTES = 4096
+# Of one query; SQLite allows at least 999 values.
+KEYS_AT_ONCE = 900
+# Larger results lie on disk, so that memory does not grow with the number of rows.
+LARGEST_IN_MEMORY = 2**28
+SECONDS_TO_WAIT = 60.0
+# What is thrown away when the cache is full, so that the next rows find room.
+SHARE_FREED = 0.2
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS layouts (configuration BLOB PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS by_use ON rows (used);
+"""
+
+_log = logging.getLogger("metafe")
+
+Compute = Callable[[Sequence[int]], np.ndarray]
+
+
+class RowCache:
+    """Rows that are expensive to encode, computed once for all processes of a user.
+
+    A row is found by its own key and the configuration of what encodes it. The rows lie in one SQLite file, which several
+    processes may use at once. Where it cannot be used, on a disk that is full for example, rows are computed and one line
+    is logged.
+
+    Parameters
+    ----------
+    configuration : mapping
+        Everything that the values depend on beside the row: name, version and parameters of the encoder. JSON types.
+    folder : str or Path or None, default=None
+        Where the file lies. None takes what the environment variable ``METAFE_CACHE`` says: a folder, or ``off`` for no
+        cache; without it, ``metafe`` in the user's cache folder.
+
+    Notes
+    -----
+    The file is kept below ``METAFE_CACHE_MEGABYTES`` (4096 unless set): what was not used for longest makes room.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     cache = RowCache({"encoder": "lengths"}, folder)
+    ...     words = ["one", "three"]
+    ...     first = cache.rows([content_key(w) for w in words], lambda which: np.array([[len(words[i])] for i in which]))
+    ...     second = cache.rows([content_key("three")], lambda which: None)
+    >>> first.tolist(), second.tolist()
+    ([[3], [5]], [[5]])
+    """
+
+    def __init__(self, configuration: Mapping[str, Any], folder: str | Path | None = None) -> None:
+        described = json.dumps(configuration, sort_keys=True, default=repr)
+        self._configuration = hashlib.blake2b(described.encode(), digest_size=16).digest()
+        self._folder = cache_folder() if folder is None else Path(folder)
+
+    def rows(self, keys: Sequence[bytes], compute: Compute, chunk: int = 256) -> np.ndarray:
+        """Return a row for each key: those that are known from disk, the others computed and kept.
+
+        Parameters
+        ----------
+        keys : sequence of bytes
+            One for each row, such as `content_key` and `file_key` make.
+        compute : callable
+            Takes positions in ``keys``, at most ``chunk`` of them, and returns an array ``(len(positions), *row_shape)``
+            of one type and row shape for all calls. Each row must depend on its own input alone.
+        chunk : int, default=256
+            Rows are kept after each chunk, so that an interrupted call has lost one at most.
+
+        Returns
+        -------
+        ndarray of shape (n, *row_shape)
+            Memory-mapped where it is above 256 MB.
+        """
+        full = [self._configuration + key for key in keys]
+        result = _Result(len(full))
+        with self._store() as store:
+            found = store.fill(result, full, self._configuration) if store else np.zeros(len(full), dtype=bool)
+            missing = np.flatnonzero(~found)
+            for start in range(0, len(missing), chunk):
+                which = missing[start : start + chunk].tolist()
+                values = np.ascontiguousarray(compute(which))
+                result.put(which, values)
+                if store:
+                    store.keep(self._configuration, [full[i] for i in which], values)
+        return result.array()
+
+    @contextmanager
+    def _store(self) -> Iterator[_Store | None]:
+        store = None if self._folder is None else _opened(self._folder)
+        try:
+            yield store
+        finally:
+            if store:
+                store.close()
+
+
+def cache_folder() -> Path | None:
+    """Return the folder of the cache, or None where ``METAFE_CACHE`` is ``off``."""
+    chosen = os.environ.get(FOLDER_VARIABLE, "")
+    if chosen.lower() == "off":
+        return None
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "metafe"
+
+
+def content_key(row: str | bytes | np.ndarray) -> bytes:
+    """Return a key that two rows share if their contents are the same."""
+    if isinstance(row, np.ndarray):
+        layout = f"{row.dtype.str}{row.shape}".encode()
+        return hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16, person=_short(layout)).digest()
+    content = row.encode("utf-8", "surrogatepass") if isinstance(row, str) else row
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def file_key(path: str | os.PathLike[str]) -> bytes:
+    """Return a key of a file by its path, size and time of change: a file written anew is another row.
+
+    A file that does not exist has a key too.
+    """
+    full = os.path.abspath(path)  # noqa: PTH100 - a Path for each of a million files takes ten times as long
+    try:
+        found = os.stat(full)  # noqa: PTH116 - as above
+        state = f"{found.st_size}/{found.st_mtime_ns}"
+    except OSError:
+        state = "missing"
+    return hashlib.blake2b(f"{full}\0{state}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+
+def _short(layout: bytes) -> bytes:
+    return hashlib.blake2b(layout, digest_size=16).digest()
+
+
+class _Result:
+    """The rows of one call; memory is taken when the first row tells their shape."""
+
+    def __init__(self, n_rows: int) -> None:
+        self._n_rows = n_rows
+        self._array: np.ndarray | None = None
+
+    def put(self, which: Sequence[int] | np.ndarray, values: np.ndarray) -> None:
+        if self._array is None:
+            self._array = _empty((self._n_rows, *values.shape[1:]), values.dtype)
+        self._array[which] = values
+
+    def array(self) -> np.ndarray:
+        assert self._array is not None, "there is at least one row"
+        return self._array
+
+
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    if int(np.prod(shape)) * dtype.itemsize <= LARGEST_IN_MEMORY:
+        return np.empty(shape, dtype)
+    with tempfile.TemporaryFile() as file:
+        # The file has no name, and lives as long as the mapping does.
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _opened(folder: Path) -> _Store | None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return _Store(folder / "rows.sqlite")
+    except (OSError, sqlite3.Error) as error:
+        _log.warning(f"Encoded rows are not cached: {folder} cannot be used ({error}). {FOLDER_VARIABLE} moves it.")
+        return None
+
+
+class _Store:
+    """The SQLite file. Every error on the way costs the cache and nothing else."""
+
+    def __init__(self, path: Path) -> None:
+        self._connection = sqlite3.connect(path, timeout=SECONDS_TO_WAIT, isolation_level=None)
+        self._most_bytes = int(float(os.environ.get(SIZE_VARIABLE) or DEFAULT_MEGABYTES) * 2**20)
+        self._works = True
+        try:
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=OFF")
+            self._connection.executescript(_TABLES)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def fill(self, result: _Result, keys: Sequence[bytes], configuration: bytes) -> np.ndarray:
+        """Put the rows that are known, and return which these are."""
+        found = np.zeros(len(keys), dtype=bool)
+        with self._costing_nothing_else():
+            layout = self._layout(configuration)
+            for start in range(0, len(keys), KEYS_AT_ONCE) if layout else ():
+                found[start : start + KEYS_AT_ONCE] = self._fill(
+                    result, keys[start : start + KEYS_AT_ONCE], start, *layout
+                )
+        return found
+
+    def keep(self, configuration: bytes, keys: Sequence[bytes], values: np.ndarray) -> None:
+        """Add rows."""
+        with self._costing_nothing_else():
+            if not self._works:
+                return
+            self._make_room(values.nbytes)
+            now, run = int(time.time()), self._connection.execute
+            run("BEGIN IMMEDIATE")
+            layout = (configuration, values.dtype.str, json.dumps(values.shape[1:]))
+            run("INSERT OR REPLACE INTO layouts VALUES (?, ?, ?)", layout)
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)",
+                ((key, row.tobytes(), now) for key, row in zip(keys, values, strict=True)),
+            )
+            run("COMMIT")
+
+    def _layout(self, configuration: bytes) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+        row = self._connection.execute(
+            "SELECT dtype, shape FROM layouts WHERE configuration = ?", (configuration,)
+        ).fetchone()
+        return None if row is None else (np.dtype(row[0]), tuple(json.loads(row[1])))
+
+    def _fill(
+        self, result: _Result, keys: Sequence[bytes], start: int, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> np.ndarray:
+        marks = ",".join("?" * len(keys))
+        rows = dict(self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", keys))  # noqa: S608
+        known = np.array([key in rows for key in keys])
+        if known.any():
+            values = np.frombuffer(b"".join(rows[key] for key in keys if key in rows), dtype)
+            result.put(start + np.flatnonzero(known), values.reshape(-1, *shape))
+            self._touch(marks, keys)
+        return known
+
+    def _touch(self, marks: str, keys: Sequence[bytes]) -> None:
+        """Mark rows as used, once an hour at most, since a reader that writes waits for writers."""
+        now = int(time.time())
+        stale = f"used < {now - 3600} AND key IN ({marks})"
+        if self._connection.execute(f"SELECT 1 FROM rows WHERE {stale} LIMIT 1", keys).fetchone():  # noqa: S608
+            self._connection.execute(f"UPDATE rows SET used = {now} WHERE {stale}", keys)  # noqa: S608
+
+    def _make_room(self, n_bytes: int) -> None:
+        """Throw away what was not used for longest, where the file would grow above its bound."""
+        pages, free, size = (
+            self._connection.execute(f"PRAGMA {what}").fetchone()[0]
+            for what in ("page_count", "freelist_count", "page_size")
+        )
+        if (pages - free) * size + n_bytes <= self._most_bytes:
+            return
+        (n_rows,) = self._connection.execute("SELECT count(*) FROM rows").fetchone()
+        n_thrown = max(1, int(SHARE_FREED * n_rows))
+        self._connection.execute(
+            "DELETE FROM rows WHERE key IN (SELECT key FROM rows ORDER BY used, rowid LIMIT ?)", (n_thrown,)
+        )
+
+    @contextmanager
+    def _costing_nothing_else(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            if self._works:
+                _log.warning(f"Encoded rows are not cached: the cache cannot be used ({error}).")
+            self._works = False
+            with closing(self._connection.cursor()) as cursor:
+                if self._connection.in_transaction:
+                    cursor.execute("ROLLBACK")
