@@ -34,6 +34,7 @@ CREATE INDEX IF NOT EXISTS by_use ON rows (used);
 
 _log = logging.getLogger("metafe")
 
+_Layout = tuple[np.dtype[Any], tuple[int, ...]]
 Compute = Callable[[Sequence[int]], np.ndarray]
 
 
@@ -208,10 +209,11 @@ class _Store:
         found = np.zeros(len(keys), dtype=bool)
         with self._costing_nothing_else():
             layout = self._layout(configuration)
-            for start in range(0, len(keys), KEYS_AT_ONCE) if layout else ():
-                found[start : start + KEYS_AT_ONCE] = self._fill(
-                    result, keys[start : start + KEYS_AT_ONCE], start, *layout
-                )
+            if layout is None:
+                return found
+            for start in range(0, len(keys), KEYS_AT_ONCE):
+                some = slice(start, start + KEYS_AT_ONCE)
+                found[some] = self._fill(result, keys[some], start, layout)
         return found
 
     def keep(self, configuration: bytes, keys: Sequence[bytes], values: np.ndarray) -> None:
@@ -230,15 +232,14 @@ class _Store:
             )
             run("COMMIT")
 
-    def _layout(self, configuration: bytes) -> tuple[np.dtype[Any], tuple[int, ...]] | None:
+    def _layout(self, configuration: bytes) -> _Layout | None:
         row = self._connection.execute(
             "SELECT dtype, shape FROM layouts WHERE configuration = ?", (configuration,)
         ).fetchone()
         return None if row is None else (np.dtype(row[0]), tuple(json.loads(row[1])))
 
-    def _fill(
-        self, result: _Result, keys: Sequence[bytes], start: int, dtype: np.dtype[Any], shape: tuple[int, ...]
-    ) -> np.ndarray:
+    def _fill(self, result: _Result, keys: Sequence[bytes], start: int, layout: _Layout) -> np.ndarray:
+        dtype, shape = layout
         marks = ",".join("?" * len(keys))
         rows = dict(self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", keys))  # noqa: S608
         known = np.array([key in rows for key in keys])
