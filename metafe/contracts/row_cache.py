@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,18 @@ import numpy as np
 
 FOLDER_VARIABLE, SIZE_VARIABLE = "METAFE_CACHE", "METAFE_CACHE_MEGABYTES"
 DEFAULT_MEGABYTES = 4096
-# Of one query; SQLite allows at least 999 values.
-KEYS_AT_ONCE = 900
+# Of one query: SQLite allows at least 999 values, and large rows must not fill the memory.
+KEYS_AT_ONCE, BYTES_AT_ONCE = 900, 2**24
 # Larger results lie on disk, so that memory does not grow with the number of rows.
 LARGEST_IN_MEMORY = 2**28
 SECONDS_TO_WAIT = 60.0
+PAGE_BYTES = 2**14
 # What is thrown away when the cache is full, so that the next rows find room.
 SHARE_FREED = 0.2
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS layouts (configuration BLOB PRIMARY KEY, dtype TEXT NOT NULL, shape TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, value BLOB NOT NULL, used INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS rows (key BLOB PRIMARY KEY, used INTEGER NOT NULL, value BLOB NOT NULL);
 CREATE INDEX IF NOT EXISTS by_use ON rows (used);
 """
 
@@ -74,7 +76,9 @@ class RowCache:
         self._configuration = hashlib.blake2b(described.encode(), digest_size=16).digest()
         self._folder = cache_folder() if folder is None else Path(folder)
 
-    def rows(self, keys: Sequence[bytes], compute: Compute, chunk: int = 256) -> np.ndarray:
+    def rows(
+        self, keys: Sequence[bytes], compute: Compute, chunk: int = 256, unreadable: Container[int] = ()
+    ) -> np.ndarray:
         """Return a row for each key: those that are known from disk, the others computed and kept.
 
         Parameters
@@ -86,6 +90,9 @@ class RowCache:
             of one type and row shape for all calls. Each row must depend on its own input alone.
         chunk : int, default=256
             Rows are kept after each chunk, so that an interrupted call has lost one at most.
+        unreadable : container of int, default=()
+            Positions whose rows are not kept but tried again next time, such as those of damaged files; ``compute`` may
+            add to it.
 
         Returns
         -------
@@ -99,10 +106,11 @@ class RowCache:
             missing = np.flatnonzero(~found)
             for start in range(0, len(missing), chunk):
                 which = missing[start : start + chunk].tolist()
-                values = np.ascontiguousarray(compute(which))
+                values = _one_for_each(which, compute(which))
                 result.put(which, values)
                 if store:
-                    store.keep(self._configuration, [full[i] for i in which], values)
+                    good = [k for k, i in enumerate(which) if i not in unreadable]
+                    store.keep(self._configuration, [full[which[k]] for k in good], values[good])
         return result.array()
 
     @contextmanager
@@ -148,6 +156,12 @@ def file_key(path: str | os.PathLike[str]) -> bytes:
     return hashlib.blake2b(f"{full}\0{state}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
 
+def _one_for_each(which: Sequence[int], values: np.ndarray) -> np.ndarray:
+    if len(values) != len(which):
+        raise ValueError(f"compute must return one row for each of {len(which)} positions; got {len(values)}.")
+    return np.ascontiguousarray(values)
+
+
 def _short(layout: bytes) -> bytes:
     return hashlib.blake2b(layout, digest_size=16).digest()
 
@@ -178,22 +192,46 @@ def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
 
 
 def _opened(folder: Path) -> _Store | None:
+    path = folder / "rows.sqlite"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return _Store(folder / "rows.sqlite")
+        try:
+            return _Store(path)
+        except sqlite3.DatabaseError as error:
+            if not _is_damage(error):
+                raise
+            _throw_away(path)
+            return _Store(path)
     except (OSError, sqlite3.Error) as error:
         _log.warning(f"Encoded rows are not cached: {folder} cannot be used ({error}). {FOLDER_VARIABLE} moves it.")
         return None
+
+
+def _is_damage(error: sqlite3.Error) -> bool:
+    """Tell a file that is damaged from one that is locked, full or not ours to write."""
+    # The lowest byte is the kind of error, and the others tell more of it.
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _throw_away(path: Path) -> None:
+    """Remove a damaged file. A process that has it open goes on with what no longer has a name."""
+    _log.warning(f"The cache of encoded rows is damaged and begins anew: {path}.")
+    with suppress(OSError):
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
 class _Store:
     """The SQLite file. Every error on the way costs the cache and nothing else."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._connection = sqlite3.connect(path, timeout=SECONDS_TO_WAIT, isolation_level=None)
         self._most_bytes = int(float(os.environ.get(SIZE_VARIABLE) or DEFAULT_MEGABYTES) * 2**20)
         self._works = True
         try:
+            # Rows are often larger than a page of the usual size.
+            self._connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=OFF")
             self._connection.executescript(_TABLES)
@@ -211,15 +249,16 @@ class _Store:
             layout = self._layout(configuration)
             if layout is None:
                 return found
-            for start in range(0, len(keys), KEYS_AT_ONCE):
-                some = slice(start, start + KEYS_AT_ONCE)
+            at_once = max(1, min(KEYS_AT_ONCE, BYTES_AT_ONCE // max(1, _n_bytes(layout))))
+            for start in range(0, len(keys), at_once):
+                some = slice(start, start + at_once)
                 found[some] = self._fill(result, keys[some], start, layout)
         return found
 
     def keep(self, configuration: bytes, keys: Sequence[bytes], values: np.ndarray) -> None:
         """Add rows."""
         with self._costing_nothing_else():
-            if not self._works:
+            if not self._works or not len(values) or values.nbytes > self._most_bytes:
                 return
             self._make_room(values.nbytes)
             now, run = int(time.time()), self._connection.execute
@@ -227,8 +266,8 @@ class _Store:
             layout = (configuration, values.dtype.str, json.dumps(values.shape[1:]))
             run("INSERT OR REPLACE INTO layouts VALUES (?, ?, ?)", layout)
             self._connection.executemany(
-                "INSERT OR REPLACE INTO rows VALUES (?, ?, ?)",
-                ((key, row.tobytes(), now) for key, row in zip(keys, values, strict=True)),
+                "INSERT OR REPLACE INTO rows (key, used, value) VALUES (?, ?, ?)",
+                ((key, now, row.tobytes()) for key, row in zip(keys, values, strict=True)),
             )
             run("COMMIT")
 
@@ -242,9 +281,12 @@ class _Store:
         dtype, shape = layout
         marks = ",".join("?" * len(keys))
         rows = dict(self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", keys))  # noqa: S608
-        known = np.array([key in rows for key in keys])
+        size = _n_bytes(layout)
+        known = np.array([key in rows and len(rows[key]) == size for key in keys])
         if known.any():
-            values = np.frombuffer(b"".join(rows[key] for key in keys if key in rows), dtype)
+            values = np.frombuffer(
+                b"".join(rows[key] for key, is_known in zip(keys, known, strict=True) if is_known), dtype
+            )
             result.put(start + np.flatnonzero(known), values.reshape(-1, *shape))
             self._touch(marks, keys)
         return known
@@ -275,9 +317,16 @@ class _Store:
         try:
             yield
         except sqlite3.Error as error:
-            if self._works:
+            if _is_damage(error):
+                _throw_away(self._path)
+            elif self._works:
                 _log.warning(f"Encoded rows are not cached: the cache cannot be used ({error}).")
             self._works = False
-            with closing(self._connection.cursor()) as cursor:
+            with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
-                    cursor.execute("ROLLBACK")
+                    self._connection.execute("ROLLBACK")
+
+
+def _n_bytes(layout: _Layout) -> int:
+    dtype, shape = layout
+    return dtype.itemsize * math.prod(shape)
