@@ -11,12 +11,14 @@ import numpy as np
 from metafe.contracts import (
     Augmentation,
     Backbone,
+    Encoder,
     InvalidParameterError,
     MetaAlgorithm,
     ProblemKind,
     TaskData,
     TaskSource,
 )
+from metafe.encoding import choose_encoder
 from metafe.plugins import resolve
 
 # With fewer, a learned network has not been seen to beat the standardised rows without labels.
@@ -32,9 +34,19 @@ class Decisions:
     ----------
     said : dict of str to str
         Parameter to what was decided and why.
+    encoder : Encoder or None
+        What has made arrays of the rows, which may say what suits them.
     """
 
     said: dict[str, str] = field(default_factory=dict)
+    encoder: Encoder | None = None
+
+    def choose_encoder(self, spec: str | Encoder | None, X: Any) -> Encoder | None:
+        """Return what makes arrays of the rows; None where they are arrays."""
+        self.encoder = choose_encoder(spec, X)
+        if self.encoder is not None and isinstance(spec, str) and spec == "auto":
+            self.said["encoder"] = f"{self.encoder.name}, since rows are {self.encoder.reads}"
+        return self.encoder
 
     def backbone(self, spec: str | Backbone, X: Any, kind: ProblemKind) -> Backbone:
         """Return the backbone: for ``"auto"`` a convolutional network for images, a perceptron for anything else."""
@@ -43,6 +55,10 @@ class Decisions:
         if kind == "unlabelled":
             self.said["backbone"] = "identity, since there is no y to learn from and no task to be made without"
             return resolve("backbone", "identity")
+        if self.encoder is not None and self.encoder.default_backbone is not None:
+            name = self.encoder.default_backbone
+            self.said["backbone"] = f"{name}, since {self.encoder.name} has encoded the rows"
+            return resolve("backbone", name)
         if _are_images(X):
             self.said["backbone"] = "conv4, since rows are images"
             return resolve("backbone", "conv4")
@@ -89,7 +105,8 @@ class Decisions:
     def augmentations(self, spec: Any, input_shape: tuple[int, ...], kind: ProblemKind) -> list[Augmentation]:
         """Return the augmentations: for ``"auto"`` those that fit images, or tables."""
         if spec == "auto":
-            names = _augmentations_for(input_shape, kind)
+            own = None if self.encoder is None else self.encoder.default_augment
+            names = _augmentations_for(input_shape, kind) if own is None else list(own)
             self.said["augment"] = f"{', '.join(names) or 'none'}, since rows have shape {input_shape}"
             return [resolve("augmentation", name) for name in names]
         specs = (

@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from metafe.contracts import (
     Augmentation,
     Backbone,
+    Encoder,
     FeatureQualityWarning,
     InvalidInputError,
     InvalidParameterError,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from metafe.inputs import Target
     from metafe.training.feature_model import FeatureModel
 
-_KIND_OF_PARAMETER = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source"}
+_KIND_OF_PARAMETER = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source", "encoder": "encoder"}
 _LABELS = {"classification": "classes", "regression": "continuous targets"}
 # Enough to tell two data sets apart without reading all of a memory-mapped one.
 HASHED_ROWS = 256
@@ -65,6 +66,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     augment : str, Augmentation, list of them, or None, default="auto"
         Changes to training rows, never made in `transform`. ``"auto"`` takes ``rotate90`` and ``affine`` for images,
         ``noise`` and ``feature-dropout`` for flat rows.
+    encoder : str, Encoder or None, default="auto"
+        What makes arrays of files, text, tables, sound or series, before everything else. ``"auto"`` takes what is installed
+        for the kind of ``X``, and none for arrays; None leaves ``X`` as it is.
     max_steps : int or "auto", default="auto"
         Longest training. ``"auto"`` here and below takes what the algorithm advises, 1000 if it does not say.
     meta_batch_size : int or "auto", default="auto"
@@ -101,6 +105,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     ----------
     backbone_, algorithm_, tasks_, augment_
         The plugins in use.
+    encoder_ : Encoder or None
+        What made arrays of the rows, fitted.
     model_ : FeatureModel
         The fitted model.
     decisions_ : dict of str to str
@@ -116,7 +122,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
         By which continuous targets were standardised in `fit`.
     input_shape_ : tuple of int
-        Shape of one raw row.
+        Shape of one row, encoded where there is an encoder.
     n_features_in_ : int
         Size of the second dimension of ``X``.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -141,6 +147,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         tasks: str | TaskSource = "auto",
         *,
         augment: str | Augmentation | Sequence[str | Augmentation] | None = "auto",
+        encoder: str | Encoder | None = "auto",
         max_steps: int | str = "auto",
         meta_batch_size: int | str = "auto",
         optimizer: str = "auto",
@@ -160,6 +167,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.algorithm = algorithm
         self.tasks = tasks
         self.augment = augment
+        self.encoder = encoder
         self.max_steps = max_steps
         self.meta_batch_size = meta_batch_size
         self.optimizer = optimizer
@@ -181,7 +189,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Parameters
         ----------
         X : array-like of shape (n_rows, ...)
-            Rows of numbers, or images ``(n, H, W)``, ``(n, C, H, W)`` or ``(n, H, W, C)``; or what the backbone takes.
+            Rows of numbers, or images ``(n, H, W)``, ``(n, C, H, W)`` or ``(n, H, W, C)``; or what an encoder that is
+            installed reads: paths of files, strings, a data frame, a list of arrays.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
             Classes, or continuous targets. Without ``y``, tasks are made from the rows and judged on clusters of those
             kept out; where there is nothing to make tasks of, the features are the standardised rows, or what a named
@@ -413,11 +422,13 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _fit(self, X: Any, y: Any, groups: Any) -> None:
         from metafe.decisions import Decisions
+        from metafe.encoding import fit_and_encode
         from metafe.inputs import check_groups, check_rows, check_target
 
         decisions = Decisions()
         raw = self.backbone != "auto" and decisions.backbone(self.backbone, None, "unlabelled").raw_input
-        rows = check_rows(self, X, raw=raw, reset=True)
+        encoder = None if raw else decisions.choose_encoder(self.encoder, X)
+        rows = check_rows(self, X, raw=raw, reset=True) if encoder is None else fit_and_encode(self, encoder, X)
         target = check_target(rows, y)
         _, group_codes = check_groups(rows, groups)
         self.input_shape_ = () if raw else rows.shape[1:]
@@ -435,7 +446,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         kept = self._judge(learned, recipe, data)
         if kept is not learned:
             decisions.keep_rows(kept.model.backbone, compared=self.validation_ is not None)
-        self._keep(kept, recipe, target)
+        self._keep(kept, recipe, target, decisions.encoder)
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)
         notify("metafe_fit_finished", extractor=self)
@@ -492,7 +503,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Hear the metrics of a validation; training stops, and keeps the best weights, where True is returned."""
         return None
 
-    def _keep(self, fitted: Fitted, recipe: Recipe, target: Target) -> None:
+    def _keep(self, fitted: Fitted, recipe: Recipe, target: Target, encoder: Encoder | None) -> None:
         """Set the fitted attributes."""
         for stale in ("classes_", "adapted_classes_", "target_mean_", "target_scale_"):
             self.__dict__.pop(stale, None)
@@ -500,6 +511,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             self.classes_ = target.classes
         if target.mean is not None and target.scale is not None:
             self.target_mean_, self.target_scale_ = target.mean, target.scale
+        self.encoder_ = encoder
         self.model_: FeatureModel = fitted.model
         self.backbone_ = fitted.model.backbone
         self.algorithm_ = recipe.algorithm
@@ -545,10 +557,11 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return str(joblib.hash((parameters, seed, len(data), some_rows, data.y, data.groups)))
 
     def _check_rows(self, X: Any) -> Any:
+        from metafe.encoding import encode
         from metafe.inputs import check_rows
 
         raw = self.backbone_.raw_input
-        rows = check_rows(self, X, raw=raw, reset=False)
+        rows = check_rows(self, X, raw=raw, reset=False) if self.encoder_ is None else encode(self, self.encoder_, X)
         if not raw and rows.shape[1:] != self.input_shape_:
             raise InvalidInputError(
                 f"X must have rows of shape {self.input_shape_}, as in fit; got {rows.shape[1:]}. Resize or reshape them."

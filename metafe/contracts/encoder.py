@@ -22,6 +22,8 @@ class Encoder(Plugin):
         The kind of input that it is for: ``"image files"``, ``"sound files"``, ``"text"``, ``"table"``, ``"sound"`` or
         ``"series"``, as `metafe.contracts.kind_of_input` tells them; an encoder for anything else has a word of its own
         and is used where it is named.
+    by_default : bool
+        False for one of several encoders of a kind, which is used only where it is named.
     default_backbone : str or None
         What ``backbone="auto"`` takes for its arrays; None leaves that to their shape.
     default_augment : tuple of str or None
@@ -43,6 +45,7 @@ class Encoder(Plugin):
 
     kind = "encoder"
     reads: ClassVar[str] = ""
+    by_default: ClassVar[bool] = True
     default_backbone: ClassVar[str | None] = None
     default_augment: ClassVar[tuple[str, ...] | None] = None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metafe.contracts import TaskData
+from metafe.contracts import Encoder, TaskData
 from metafe.search.attributes import BASELINE, CHOSEN, GIVEN
 from metafe.search.options import Option, effective_parameters
 from metafe.search.space import Parameters, Space, untrained
@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 
 # The name of the one baseline that is a network.
 SUPERVISED = "supervised"
+STANDARDISED, ONE_SCALE, PCA = "standardised rows", "rows on one scale", "PCA"
+# What no label has a part in, so that all classes can judge it.
+LABEL_FREE = frozenset({STANDARDISED, ONE_SCALE, PCA})
 
 
-def baselines(data: TaskData) -> dict[str, Parameters]:
+def baselines(data: TaskData, encoder: Encoder | None = None) -> dict[str, Parameters]:
     """Return the parameters of each baseline that fits the data.
 
     Parameters
     ----------
     data : TaskData
-        Rows to train on, before encoding.
+        Rows to train on.
+    encoder : Encoder or None, default=None
+        What has made arrays of them.
 
     Returns
     -------
@@ -35,25 +40,27 @@ def baselines(data: TaskData) -> dict[str, Parameters]:
     """
     if not isinstance(data.x, np.ndarray):
         return {}
-    found = {"standardised rows": {"backbone": "identity"}}
+    found = {STANDARDISED: {"backbone": "identity"}}
     if data.x.ndim == 2:
-        found["rows on one scale"] = {"backbone": "identity", "backbone__scaling": "all"}
-    found["PCA"] = {"backbone": "sklearn", "backbone__transformer": "pca"}
+        found[ONE_SCALE] = {"backbone": "identity", "backbone__scaling": "all"}
+    found[PCA] = {"backbone": "sklearn", "backbone__transformer": "pca"}
     if data.kind == "classification":
         found["LDA"] = {"backbone": "sklearn", "backbone__transformer": "lda"}
         found["NCA"] = {"backbone": "sklearn", "backbone__transformer": "nca"}
     found = {name: parameters | untrained() for name, parameters in found.items()}
-    return found | _supervised(data)
+    return found | _supervised(data, encoder)
 
 
-def default_recipes(space: Space, data: TaskData) -> list[Parameters]:
+def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None) -> list[Parameters]:
     """Return what the extractor would do out of the box: with each backbone, then with each task source.
 
     Parameters
     ----------
     space : Space
     data : TaskData
-        Rows to train on, before encoding.
+        Rows to train on.
+    encoder : Encoder or None, default=None
+        What has made arrays of them.
 
     Returns
     -------
@@ -62,7 +69,7 @@ def default_recipes(space: Space, data: TaskData) -> list[Parameters]:
     """
     usual = _automatic_tasks(data)
     trained = [(o, list(s)) for o, s in zip(space.backbones, space.backbone_sources, strict=True) if s]
-    trained.sort(key=lambda pair: pair[0].plugin.name != _automatic_backbone(data))
+    trained.sort(key=lambda pair: pair[0].plugin.name != _automatic_backbone(data, encoder))
     pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
     pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
     return [
@@ -71,7 +78,9 @@ def default_recipes(space: Space, data: TaskData) -> list[Parameters]:
     ]
 
 
-def enqueue_first(study: Study, space: Space, data: TaskData, warm: Sequence[Parameters] = ()) -> None:
+def enqueue_first(
+    study: Study, space: Space, data: TaskData, warm: Sequence[Parameters] = (), encoder: Encoder | None = None
+) -> None:
     """Enqueue what is tried before the sampler has its say; nothing in a study that has trials already.
 
     The baselines, what did best on similar data, what is quick since it has few settings and trains nothing, and what works out
@@ -82,20 +91,22 @@ def enqueue_first(study: Study, space: Space, data: TaskData, warm: Sequence[Par
     study : optuna.study.Study
     space : Space
     data : TaskData
-        Rows to train on, before encoding.
+        Rows to train on.
     warm : sequence of dict, default=()
         Parameters that did best in other studies.
+    encoder : Encoder or None, default=None
+        What has made arrays of the rows.
     """
     if study.get_trials(deepcopy=False):
         return
-    first = baselines(data)
+    first = baselines(data, encoder)
     for name, parameters in first.items():
         # Choices that come near would tell the sampler something else than what was tried.
         choices = space.fixed(parameters) if space.contains(parameters) else None
         _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(parameters)})
     tried = [effective_parameters(parameters) for parameters in first.values()]
     listed = [p for p in space.list_settings() if effective_parameters(p) not in tried]
-    for parameters in [*warm, *listed, *default_recipes(space, data)]:
+    for parameters in [*warm, *listed, *default_recipes(space, data, encoder)]:
         _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
 
 
@@ -103,19 +114,19 @@ def _enqueue(study: Study, choices: Mapping[str, Any] | None, attributes: Mappin
     study.enqueue_trial(dict(choices or {}), user_attrs=dict(attributes) | {CHOSEN: choices is not None})
 
 
-def _supervised(data: TaskData) -> dict[str, Parameters]:
+def _supervised(data: TaskData, encoder: Encoder | None) -> dict[str, Parameters]:
     source = _automatic_tasks(data)
     if data.kind == "unlabelled" or source is None:
         return {}
-    return {SUPERVISED: {"backbone": _automatic_backbone(data), "tasks": source, "algorithm": "supervised"}}
+    return {SUPERVISED: {"backbone": _automatic_backbone(data, encoder), "tasks": source, "algorithm": "supervised"}}
 
 
-def _automatic_backbone(data: TaskData) -> str:
+def _automatic_backbone(data: TaskData, encoder: Encoder | None) -> str:
     from metafe.decisions import Decisions
 
     # What auto would take if there were something to learn from.
     kind = "classification" if data.kind == "unlabelled" else data.kind
-    return Decisions().backbone("auto", data.x, kind).name
+    return Decisions(encoder=encoder).backbone("auto", data.x, kind).name
 
 
 def _automatic_tasks(data: TaskData) -> str | None:

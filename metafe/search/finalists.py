@@ -9,13 +9,13 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from metafe.search import attributes as attribute
-from metafe.search.baselines import SUPERVISED
-from metafe.search.judging import Judged
+from metafe.search.baselines import LABEL_FREE, SUPERVISED
+from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.training.probe import compare, mean_interval
 
 N_LEARNED = 3
-N_BASELINES = 2
+N_LABELLED = 2
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,13 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     -------
     Finals
         A learned trial wins whose fresh score is the best, if its gain over the best baseline is surely above zero over
-        episodes, and above zero over held-out classes; else the best baseline does. The supervised network is the best
-        baseline only where it is better than the others by the same rule.
+        episodes, and above zero over held-out classes; else the best baseline does. Of the baselines that no label has a
+        part in, the best is that on episodes over all classes. One that learns from labels is the best baseline only where
+        it is better than that by the same rule.
     """
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
-    learned, baselines = choose_finalists(complete, objective)
+    learned, label_free, labelled = choose_finalists(complete, objective)
+    baselines = _best_label_free(label_free, objective) + labelled
     judged = {trial.number: _judge_afresh(trial, objective) for trial in [*learned, *baselines]}
     best_baseline = _best_baseline(baselines, judged)
     reference = None if best_baseline is None else judged[best_baseline.number]
@@ -102,21 +104,53 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand))
 
 
+def _best_label_free(trials: Sequence[FrozenTrial], objective: Objective) -> list[FrozenTrial]:
+    """Return the best of the baselines that no label has a part in, or none where there is none."""
+    if len(trials) < 2 or not isinstance(objective.judge, Judge):
+        return list(trials[:1])
+    judge = objective.judge
+
+    def score(trial: FrozenTrial) -> float:
+        model = objective.fit_on_all(objective.parameters_of(trial))
+        return judge.judge_on_all(lambda rows: model.features(objective.data.x, rows)).mean
+
+    return [max(trials, key=score)]
+
+
 def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged]) -> FrozenTrial | None:
-    """Return the best baseline; the one that is a network only where it is surely better than the others."""
+    """Return the best baseline; one that learns from labels only where it is surely better than what does not."""
     by_score = sorted(baselines, key=lambda t: judged[t.number].mean, reverse=True)
-    plain = next((t for t in by_score if t.user_attrs[attribute.BASELINE] != SUPERVISED), None)
-    if plain is None or by_score[0] is plain:
+    plain = next((t for t in by_score if _baseline(t) in LABEL_FREE), None)
+    if plain is None:
         return next(iter(by_score), None)
-    network, other = judged[by_score[0].number], judged[plain.number]
-    is_better = min(compare(network.scores, other.scores).low, _over_classes(network, other, trains=True)) > 0
-    return by_score[0] if is_better else plain
+
+    def is_better(trial: FrozenTrial) -> bool:
+        own, other = judged[trial.number], judged[plain.number]
+        over_classes = _over_classes(own, other, trains=_baseline(trial) == SUPERVISED)
+        return min(compare(own.scores, other.scores).low, over_classes) > 0
+
+    return next((t for t in by_score if t is not plain and is_better(t)), plain)
 
 
 def choose_finalists(
     complete: Sequence[FrozenTrial], objective: Objective
-) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
-    """Return the learned trials whose interval overlaps that of the best, three at most, and the best two baselines."""
+) -> tuple[list[FrozenTrial], list[FrozenTrial], list[FrozenTrial]]:
+    """Return those that may win, the best first.
+
+    Parameters
+    ----------
+    complete : sequence of FrozenTrial
+    objective : Objective
+
+    Returns
+    -------
+    learned : list of FrozenTrial
+        Those whose interval overlaps that of the best, three at most.
+    label_free : list of FrozenTrial
+        All baselines that no label has a part in.
+    labelled : list of FrozenTrial
+        The best two of the other baselines.
+    """
     by_score = sorted(complete, key=lambda t: _score(t, objective), reverse=True)
     baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
     # The same parameters give the same model; one of them is enough.
@@ -129,7 +163,9 @@ def choose_finalists(
     if learned:
         low, _ = _bounds(learned[0], objective)
         learned = [t for t in learned if _bounds(t, objective)[1] >= low]
-    return learned[:N_LEARNED], baselines[:N_BASELINES]
+    label_free = [t for t in baselines if _baseline(t) in LABEL_FREE]
+    labelled = [t for t in baselines if _baseline(t) not in LABEL_FREE]
+    return learned[:N_LEARNED], label_free, labelled[:N_LABELLED]
 
 
 def name_of(trial: FrozenTrial, objective: Objective) -> str:
@@ -193,6 +229,10 @@ def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist
         f"other, {learned.name} (trial {learned.trial}), has {learned.gain:+.3f} (95 % interval {learned.low:+.3f} to "
         f"{learned.high:+.3f})."
     )
+
+
+def _baseline(trial: FrozenTrial) -> str | None:
+    return trial.user_attrs.get(attribute.BASELINE)
 
 
 def _score(trial: FrozenTrial, objective: Objective) -> float:

@@ -15,6 +15,8 @@ N_FOLDS = 3
 # With fewer, too few would be left to learn from or to judge on.
 FEWEST_CLASSES = 4
 CLASSES_IN_TEST = 2
+# Where classes are few, each that is held out is missed in training; of many, a third is not.
+MOST_FOLDS, CLASSES_IN_SMALL_TEST, MANY_CLASSES = 5, 3, 30
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,11 @@ def _splitter(cv: Any, data: TaskData, by_row: bool) -> tuple[Any, str, np.ndarr
     raise InvalidParameterError(f"cv must be 'auto', a number of folds or a splitter of scikit-learn; got {cv!r}.")
 
 
+def _folds_of(n_classes: int) -> int:
+    usual = min(N_FOLDS, n_classes // CLASSES_IN_TEST)
+    return usual if n_classes >= MANY_CLASSES else max(usual, min(MOST_FOLDS, n_classes // CLASSES_IN_SMALL_TEST))
+
+
 def _by_data(n_folds: int | None, data: TaskData, by_row: bool) -> tuple[Any, str, np.ndarray | None]:
     # Rows are shuffled the same way for every random_state, so that a study can be continued with any.
     shuffled = {"shuffle": True, "random_state": 0}
@@ -105,6 +112,6 @@ def _by_data(n_folds: int | None, data: TaskData, by_row: bool) -> tuple[Any, st
     assert data.y is not None
     n_classes = len(data.classes)
     if n_classes >= FEWEST_CLASSES and not by_row:
-        return GroupKFold(n_folds or min(N_FOLDS, n_classes // CLASSES_IN_TEST), **shuffled), "by class", data.y
+        return GroupKFold(n_folds or _folds_of(n_classes), **shuffled), "by class", data.y
     n_rows = int(np.sort(data.class_sizes)[-2:].min())
     return StratifiedKFold(n_folds or max(2, min(N_FOLDS, n_rows // 2)), **shuffled), "by row", None

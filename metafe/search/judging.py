@@ -97,6 +97,23 @@ class Judge:
         batches = validator.batches_of_used(transform(validator.used_rows))
         return Judged(probe_tasks(batches), probe_classes(batches))
 
+    def judge_on_all(self, transform: Transform) -> Judged:
+        """Score features of all rows, on episodes over all classes at once: for what has not learned from labels.
+
+        Parameters
+        ----------
+        transform : callable
+            From row numbers to features ``(n_rows, n_features)``.
+
+        Returns
+        -------
+        Judged
+        """
+        n_episodes = FRESH_EPISODES_IN_FOLD * len(self.folds)
+        validator = Validator(self.source, self.data, n_episodes, self.seeds.child("judge on all"), torch.device("cpu"))
+        batches = validator.batches_of_used(transform(validator.used_rows))
+        return Judged(probe_tasks(batches), probe_classes(batches))
+
     @cached_property
     def _validators(self) -> list[Validator]:
         return self._draw(EPISODES_IN_FOLD, self.seeds.child("judge"))

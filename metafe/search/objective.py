@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.utils import _safe_indexing
 
-from metafe.contracts import MetafeError, Plugin, PluginContractError, TaskData
+from metafe.contracts import Encoder, MetafeError, Plugin, PluginContractError, TaskData
 from metafe.decisions import Decisions
 from metafe.extractor import MetaFeatureExtractor
 from metafe.fitting import Fitted, Recipe
@@ -58,9 +58,9 @@ class TrialExtractor(MetaFeatureExtractor):
         self._search_judge, self._watch = judge, watch
         return self
 
-    def fit_rows(self, data: TaskData, target: Target) -> TrialExtractor:
-        """Fit on the rows in use of checked data."""
-        self._fit_data(data, target, Decisions())
+    def fit_rows(self, data: TaskData, target: Target, encoder: Encoder | None) -> TrialExtractor:
+        """Fit on the rows in use of checked data, which an encoder may have made."""
+        self._fit_data(data, target, Decisions(encoder=encoder))
         del self._search_judge, self._watch
         return self
 
@@ -142,6 +142,8 @@ class Objective:
         When the search has to be done with, refit included, as `time.time` tells it.
     interrupted : bool
         Whether the user has asked to stop.
+    encoder : Encoder or None
+        What has made arrays of the rows.
     """
 
     space: Space
@@ -153,6 +155,7 @@ class Objective:
     seed: int = 0
     deadline: float | None = None
     interrupted: bool = False
+    encoder: Encoder | None = None
     models: dict[int, list[TrialExtractor]] = field(default_factory=dict, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -191,13 +194,21 @@ class Objective:
 
     def fit(self, parameters: Parameters, fold: int, watch: Callable[[Mapping[str, float]], bool]) -> TrialExtractor:
         """Fit an extractor on the training rows of a fold."""
-        train, _ = self.judge.folds.parts[fold]
+        return self._fit(parameters, self.data.restrict(self.judge.folds.parts[fold][0]), watch)
+
+    def fit_on_all(self, parameters: Parameters) -> TrialExtractor:
+        """Fit an extractor on all rows."""
+        return self._fit(parameters, self.data, lambda metrics: False)
+
+    def _fit(
+        self, parameters: Parameters, data: TaskData, watch: Callable[[Mapping[str, float]], bool]
+    ) -> TrialExtractor:
         extractor = TrialExtractor(**self.template.get_params(deep=False))
         extractor.set_params(**parameters, random_state=self.seed, verbose=0, checkpoint=None)
         with warnings.catch_warnings():
             # A trial that is not good says so by its score.
             warnings.simplefilter("ignore")
-            return extractor.prepare(self.judge.source, watch).fit_rows(self.data.restrict(train), self.target)
+            return extractor.prepare(self.judge.source, watch).fit_rows(data, self.target, self.encoder)
 
     def models_of(self, trial: FrozenTrial) -> list[TrialExtractor]:
         """Return the models of a finished trial, one for each fold, trained again if another process has trained them."""

@@ -22,6 +22,7 @@ from metafe.contracts import (
     TaskData,
     TrainingInterruptedWarning,
 )
+from metafe.encoding import choose_encoder, fit_and_encode
 from metafe.extractor import MetaFeatureExtractor, seed_from
 from metafe.inputs import check_groups, check_rows, check_target
 from metafe.search import attributes as attribute
@@ -75,7 +76,8 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     """Check the data, resolve everything and open the study; what cannot work is an error before any training."""
     template = MetaFeatureExtractor() if estimator.extractor is None else estimator.extractor
     raw = takes_raw_input(estimator.backbones, template.backbone)
-    rows = check_rows(estimator, X, raw=raw, reset=True)
+    encoder = None if raw else choose_encoder(template.encoder, X)
+    rows = check_rows(estimator, X, raw=raw, reset=True) if encoder is None else fit_and_encode(estimator, encoder, X)
     target = check_target(rows, y)
     _, group_codes = check_groups(rows, groups)
     data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
@@ -99,8 +101,9 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     judge.seeds = Seeds(seed)
     # Optuna's own pictures and its dashboard show them.
     study.set_metric_names(list(estimator.objectives))
-    enqueue_first(study, space, smallest, warm)
-    return study, Objective(space, data, target, clone(template), judge, tuple(estimator.objectives), seed)
+    enqueue_first(study, space, smallest, warm, encoder)
+    template = clone(template)
+    return study, Objective(space, data, target, template, judge, tuple(estimator.objectives), seed, encoder=encoder)
 
 
 def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective) -> None:

@@ -12,7 +12,7 @@ import pytest
 from metafe.search import attributes as attribute
 from metafe.search import finalists
 from metafe.search.finalists import choose_finalists, judge_finalists
-from metafe.search.judging import Judged
+from metafe.search.judging import Judge, Judged
 
 N_EPISODES, N_CLASSES = 200, 8
 
@@ -36,7 +36,10 @@ def objective():
     """What the finals need to know of an objective."""
     space = SimpleNamespace(to_json=lambda parameters: parameters)
     return SimpleNamespace(
-        objectives=("score",), space=space, parameters_of=lambda t: json.loads(t.user_attrs[attribute.PARAMETERS])
+        objectives=("score",),
+        space=space,
+        judge=None,
+        parameters_of=lambda t: json.loads(t.user_attrs[attribute.PARAMETERS]),
     )
 
 
@@ -104,9 +107,38 @@ def test_without_baselines_the_best_wins(objective, judged_as):
 
 def test_finalists_are_those_whose_interval_overlaps_the_best(objective):
     trials = [trial(0, 0.5, "PCA"), trial(1, 0.3), trial(2, 0.80), trial(3, 0.81), trial(4, 0.805), trial(5, 0.795)]
-    learned, baselines = choose_finalists(trials, objective)
+    learned, label_free, labelled = choose_finalists(trials, objective)
     assert [t.number for t in learned] == [3, 4, 2]
-    assert [t.number for t in baselines] == [0]
+    assert [t.number for t in label_free] == [0]
+    assert not labelled
+
+
+def test_two_of_the_baselines_that_learn_from_labels_are_finalists(objective):
+    names = ["standardised rows", "LDA", "PCA", "NCA", "supervised"]
+    trials = [trial(i, 0.5 + i / 100, name) for i, name in enumerate(names)]
+    _, label_free, labelled = choose_finalists(trials, objective)
+    assert [t.number for t in label_free] == [2, 0]
+    assert [t.number for t in labelled] == [4, 3]
+
+
+class OneScaleTellsAllClassesApart(Judge):
+    """Judges trial 0 as better in folds and trial 1 as better over all classes."""
+
+    def __init__(self):
+        pass
+
+    def judge_on_all(self, transform):
+        return Judged(np.full(N_EPISODES, transform(None)), np.empty(0))
+
+
+def test_what_no_label_has_a_part_in_is_chosen_by_all_classes(objective, judged_as):
+    judged_as({0: 0.7, 1: 0.6})
+    objective.judge = OneScaleTellsAllClassesApart()
+    objective.data = SimpleNamespace(x=None)
+    objective.fit_on_all = lambda parameters: SimpleNamespace(features=lambda x, rows: parameters["number"])
+    finals = judge_finalists([trial(0, 0.7, "standardised rows"), trial(1, 0.6, "rows on one scale")], objective)
+    assert finals.winner.name == "rows on one scale"
+    assert [row.trial for row in finals.finalists] == [1]
 
 
 def test_the_same_parameters_are_judged_once(objective):

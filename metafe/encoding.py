@@ -1,0 +1,140 @@
+"""From what is no array to rows of numbers, by an encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import _num_samples, validate_data
+
+from metafe.contracts import (
+    Encoder,
+    InvalidInputError,
+    MissingDependencyError,
+    PluginContractError,
+    Seeds,
+    kind_of_input,
+)
+from metafe.inputs import check_rows
+from metafe.plugins import registry, resolve
+
+# Where an encoder for each kind of input comes from, if nothing that is installed has one.
+PACKAGES = {
+    "image files": "metafe-vision",
+    "sound files": "metafe-audio",
+    "sound": "metafe-audio",
+    "text": "metafe-transformers",
+    "table": "metafe-tabular",
+    "series": "metafe-series",
+}
+# The same for every random_state, so that what is cached on disk serves all of them.
+ENCODER_SEEDS = Seeds(0).child("encoder")
+
+
+def choose_encoder(spec: str | Encoder | None, X: Any) -> Encoder | None:
+    """Return the encoder that reads ``X``.
+
+    Parameters
+    ----------
+    spec : "auto", str, Encoder or None
+        ``"auto"`` takes what is installed for the kind of input, and none for arrays.
+    X : object
+        What the user passed as rows.
+
+    Returns
+    -------
+    Encoder or None
+        Not fitted; None for rows that are numbers already.
+
+    Raises
+    ------
+    MissingDependencyError
+        Nothing that is installed reads this kind of input.
+    InvalidInputError
+        The encoder does not accept it.
+    """
+    encoder = _automatic(kind_of_input(X), X) if isinstance(spec, str) and spec == "auto" else spec
+    if encoder is None:
+        return None
+    encoder = clone(resolve("encoder", encoder))
+    if reason := encoder.accepts(X):
+        raise InvalidInputError(reason)
+    return encoder
+
+
+def fit_and_encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.ndarray:
+    """Fit an encoder on all rows, which are without labels, and return them encoded.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Its ``n_features_in_`` and ``feature_names_in_`` are set where ``X`` has columns.
+    encoder : Encoder
+    X : sequence of length n
+
+    Returns
+    -------
+    ndarray of shape (n, *row_shape)
+    """
+    check_rows(estimator, X, raw=True, reset=True)
+    validate_data(estimator, X, reset=True, skip_check_array=True)
+    if encoder.fit(X, ENCODER_SEEDS) is not encoder:
+        raise PluginContractError(f"Encoder {encoder.name!r} must return itself from fit. Fix its fit.")
+    return encode(estimator, encoder, X)
+
+
+def encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.ndarray:
+    """Return rows encoded, each on its own.
+
+    Parameters
+    ----------
+    estimator : BaseEstimator
+        Whose names of columns are compared where ``X`` has columns.
+    encoder : Encoder
+        Fitted.
+    X : sequence of length n
+
+    Returns
+    -------
+    ndarray of shape (n, *row_shape)
+
+    Raises
+    ------
+    InvalidInputError
+        No rows, other columns than in fit, or rows of another kind.
+    PluginContractError
+        The encoder returned something else than one finite row of numbers for each.
+    """
+    check_rows(estimator, X, raw=True, reset=False)
+    if reason := encoder.accepts(X):
+        raise InvalidInputError(reason)
+    validate_data(estimator, X, reset=False, skip_check_array=True)
+    encoded = encoder.encode(X)
+    is_right = (
+        isinstance(encoded, np.ndarray)
+        and len(encoded) == _num_samples(X)
+        and encoded.ndim > 1
+        and encoded.dtype.kind in "biuf"
+    )
+    if not is_right or not np.isfinite(encoded).all():
+        received = f"{encoded.dtype} of shape {encoded.shape}" if isinstance(encoded, np.ndarray) else repr(encoded)
+        raise PluginContractError(
+            f"Encoder {encoder.name!r} must return a finite row of numbers for each of {_num_samples(X)} rows; got "
+            f"{received[:200]}. Fix its encode."
+        )
+    return encoded
+
+
+def _automatic(kind: str, X: Any) -> Encoder | None:
+    """Return the encoder for a kind of input: of several, the first by name that accepts it."""
+    if kind == "array":
+        return None
+    known = [registry().get("encoder", name) for name in registry().names("encoder")]
+    fitting = [cls() for cls in known if issubclass(cls, Encoder) and cls.reads == kind and cls.by_default]
+    if not fitting:
+        raise MissingDependencyError(
+            f"X must be numbers, or there must be an encoder that reads it; got {kind}. Run: pip install "
+            f"{PACKAGES[kind]}, register an encoder of your own, or turn X into numbers."
+        )
+    return next((encoder for encoder in fitting if encoder.accepts(X) is None), fitting[0])
