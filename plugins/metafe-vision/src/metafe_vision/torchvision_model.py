@@ -1,0 +1,74 @@
+"""The networks of torchvision."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from metafe_vision.library_network import LibraryNetwork
+
+
+class Torchvision(LibraryNetwork):
+    """Any classifier of images of the library torchvision, without its last layer.
+
+    Parameters
+    ----------
+    model : str or None, default=None
+        Name of the model, such as ``"resnet18"``; ``torchvision.models.list_models()`` has all. It must be given.
+    pretrained : bool, default=False
+        Begin with the best weights that torchvision downloads for the model; otherwise with random ones.
+    weights : str or None, default=None
+        File of weights to begin with in their place: a state dict as ``torch.save`` or safetensors writes it.
+    trainable : bool, default=True
+        Whether the weights are trained any further. Statistics of batch normalisation are those of the training rows in
+        either case.
+    image_shape : tuple of int or None, default=None
+        Shape of one image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``, when rows come flat.
+    channels : {"auto", "first", "last"}, default="auto"
+        Where the channels are in images of three dimensions. ``"auto"`` takes the one side that is shorter than 8
+        pixels, or else the one that differs from two equal sides.
+
+    Notes
+    -----
+    Grey images are shown to all three channels.
+
+    Examples
+    --------
+    >>> Torchvision("resnet18", pretrained=True)
+    Torchvision(model='resnet18', pretrained=True)
+    """
+
+    name = "torchvision"
+    library = "torchvision"
+
+    def _models(self, library: ModuleType) -> list[str]:
+        return list(library.models.list_models(library.models))
+
+    def _network(self, library: ModuleType, input_shape: tuple[int, ...], loads: bool) -> nn.Module:
+        if input_shape[0] not in (1, 3):
+            raise ValueError(f"it takes 1 or 3 channels, not {input_shape[0]}")
+        from_hub = loads and self.weights is None
+        network = library.models.get_model(self.model, weights="DEFAULT" if from_hub else None)
+        classifier = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1]
+        network.set_submodule(classifier, nn.Identity())
+        if loads and self.weights is not None:
+            state = {k: v for k, v in _read(self.weights).items() if not k.startswith(f"{classifier}.")}
+            network.load_state_dict(state)
+        return nn.Sequential(_ThreeChannels(), network, nn.Flatten())
+
+
+def _read(path: str) -> dict[str, Any]:
+    if path.endswith(".safetensors"):
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+class _ThreeChannels(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        """Return colour images ``(b, 3, H, W)`` of grey or colour ones."""
+        return x.expand(-1, 3, -1, -1)
