@@ -1,0 +1,124 @@
+"""The distribution as metafe sees it once it is installed."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import metafe_tabular
+import numpy as np
+import pandas as pd
+import pytest
+from metafe_tabular import Table
+
+import metafe
+from metafe.contracts import Seeds
+from metafe.plugins import registry
+
+PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
+SOURCES = [*Path(metafe_tabular.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+
+LOAD_AND_TRANSFORM = """
+import sys, numpy, pandas, metafe
+loaded = metafe.load(sys.argv[1])
+numpy.save(sys.argv[3], loaded.transform(pandas.read_pickle(sys.argv[2])))
+"""
+HEAVY = {"skrub", "polars", "rtdl_num_embeddings", "rtdl_revisiting_models"}
+LIST_PLUGINS = f"""
+import sys
+from metafe.plugins import registry
+assert any(p.distribution == "metafe-tabular" for p in registry().listing())
+print(*({HEAVY!r} & sys.modules.keys()))
+"""
+
+
+@pytest.fixture
+def table():
+    """A hundred rows of five classes: numbers with gaps, categories, dates and text of many words."""
+    rng = np.random.default_rng(0)
+    y = np.arange(100) % 5
+    frame = pd.DataFrame(
+        {
+            "size": np.where(rng.random(100) < 0.1, np.nan, y + rng.normal(size=100)),
+            "colour": rng.choice(np.array(["red", "blue", "green", None], dtype=object), 100),
+            "sold": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 900, 100), unit="D"),
+            "note": [f"batch {i} of shelf {c}" for i, c in enumerate(y)],
+        }
+    )
+    return frame, y
+
+
+def extractor(backbone, **parameters):
+    settings = {"max_steps": 2, "validation_fraction": 0, "augment": None, "random_state": 0}
+    return metafe.MetaFeatureExtractor(backbone, **settings, **parameters)
+
+
+def test_the_listing_shows_distribution_and_version():
+    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-tabular"}
+    number = version("metafe-tabular")
+    kinds = {"encoder": ["table"], "backbone": ["ft-transformer", "tabular-resnet"]}
+    assert listed == {(kind, name, number) for kind, names in kinds.items() for name in names}
+    assert not [p for p in registry().listing() if p.error]
+
+
+def test_listing_plugins_loads_no_heavy_library():
+    found = subprocess.run(
+        [sys.executable, "-c", LIST_PLUGINS], check=True, timeout=120, capture_output=True, text=True
+    )
+    assert not found.stdout.split()
+
+
+def test_saved_features_are_the_same_in_another_process(tmp_path, table):
+    frame, y = table
+    backbone = metafe_tabular.TabularResNet(embeddings="piecewise-linear", n_bins=4)
+    fitted = extractor(backbone, encoder=Table(max_categories=10)).fit(frame, y)
+    features = fitted.transform(frame[:20])
+    fitted.save(tmp_path / "saved")
+    frame[:20].to_pickle(tmp_path / "rows.pickle")
+    paths = [str(tmp_path / name) for name in ("saved", "rows.pickle", "features.npy")]
+    subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(paths[-1]), features)
+
+
+def test_a_fitted_extractor_can_be_pickled(table):
+    frame, y = table
+    fitted = extractor("tabular-resnet", encoder="table").fit(frame, y)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(frame[:5]), fitted.transform(frame[:5]))
+
+
+def test_a_data_frame_finds_its_encoder(table):
+    frame, y = table
+    fitted = extractor("identity").fit(frame, y)
+    assert fitted.n_features_out_ == Table().fit(frame, Seeds(0)).encode(frame).shape[1]
+
+
+def test_few_labelled_rows_of_a_table_are_enough_to_predict(table):
+    frame, y = table
+    classifier = metafe.FewShotClassifier(extractor("ft-transformer").fit(frame, y)).fit(frame[:25], y[:25])
+    assert (classifier.predict(frame[25:]) == y[25:]).mean() > 0.3, "Chance is a fifth."
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_only_what_metafe_makes_public_is_imported(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+            assert not node.level, "Imports are absolute."
+    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
+
+
+def test_imported_names_are_exported():
+    from metafe import contracts, plugins, testing
+
+    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
+                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
