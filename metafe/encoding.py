@@ -126,12 +126,21 @@ def encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.ndarray:
     return encoded
 
 
+def has_encoder(kind: str) -> bool:
+    """Tell whether something that is installed reads a kind of input."""
+    return bool(_encoders_for(kind))
+
+
+def _encoders_for(kind: str) -> list[Encoder]:
+    known = [registry().get("encoder", name) for name in registry().names("encoder")]
+    return [cls() for cls in known if issubclass(cls, Encoder) and cls.reads == kind and cls.by_default]
+
+
 def _automatic(kind: str, X: Any) -> Encoder | None:
     """Return the encoder for a kind of input: of several, the first by name that accepts it."""
     if kind == "array":
         return None
-    known = [registry().get("encoder", name) for name in registry().names("encoder")]
-    fitting = [cls() for cls in known if issubclass(cls, Encoder) and cls.reads == kind and cls.by_default]
+    fitting = _encoders_for(kind)
     if not fitting:
         raise MissingDependencyError(
             f"X must be numbers, or there must be an encoder that reads it; got {kind}. Run: pip install "

@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from metafe.cli.images import read_image_folder
-from metafe.contracts import InvalidInputError
+from metafe.cli.folders import Folder, find_files
+from metafe.cli.images import read_images
+from metafe.contracts import InvalidInputError, kind_of_input
+from metafe.contracts.input_kinds import IMAGE_SUFFIXES, SOUND_SUFFIXES
+from metafe.encoding import PACKAGES, has_encoder
 
 _SHOWN = 5
 
@@ -48,8 +51,8 @@ class Rows:
 
     Parameters
     ----------
-    X : ndarray of shape (n, ...) or polars.DataFrame
-        Numbers.
+    X : ndarray of shape (n, ...), polars.DataFrame, or list of str
+        Numbers; or a table, text or paths of files for an encoder.
     known : polars.DataFrame of n rows
         Target, groups and file names, in the types of the file.
     target, groups : str or None
@@ -73,7 +76,7 @@ class Rows:
 
 
 def read(path: Path, request: Request) -> Rows:
-    """Read a CSV or Parquet file, an ``.npz`` archive or a folder of images.
+    """Read a CSV or Parquet file, an ``.npz`` archive, or a folder of images or sound files.
 
     Parameters
     ----------
@@ -95,21 +98,47 @@ def read(path: Path, request: Request) -> Rows:
         hint = f"Did you mean {str(path.parent / close[0])!r}?" if close else "Check the path."
         raise InvalidInputError(f"DATA must be a file or folder that exists; got {str(path)!r}. {hint}")
     if path.is_dir():
-        return _read_images(path, request)
+        return _read_folder(path, request)
     readers = {".csv": _read_table, ".parquet": _read_table, ".npz": _read_arrays}
     if path.suffix.lower() not in readers:
         raise InvalidInputError(
-            f"DATA must end in {', '.join(readers)} or be a folder of images; got {str(path)!r}. "
+            f"DATA must end in {', '.join(readers)} or be a folder of images or sound files; got {str(path)!r}. "
             "Convert it to one of them."
         )
     return readers[path.suffix.lower()](path, request)
 
 
-def _read_images(path: Path, request: Request) -> Rows:
+def _read_folder(path: Path, request: Request) -> Rows:
     _refuse_options(path, request)
-    images = read_image_folder(path, request.image_size, getattr(request.extractor, "input_shape_", None))
-    known = {"file": images.files} | ({} if images.classes is None else {"class": images.classes})
-    return Rows(images.pixels, pl.DataFrame(known), target=None if images.classes is None else "class")
+    if _has_sound(path, request.extractor):
+        folder = find_files(path, SOUND_SUFFIXES, "sound files")
+        return _rows_of(folder, [str(file) for file in folder.paths])
+    folder = find_files(path, IMAGE_SUFFIXES, "images")
+    if _for_encoder("image files", request) and request.image_size is None:
+        return _rows_of(folder, [str(file) for file in folder.paths])
+    like = getattr(request.extractor, "input_shape_", None)
+    return _rows_of(folder, read_images(folder.paths, request.image_size, like))
+
+
+def _rows_of(folder: Folder, X: Any) -> Rows:
+    known = {"file": folder.files} | ({} if folder.classes is None else {"class": folder.classes})
+    return Rows(X, pl.DataFrame(known), target=None if folder.classes is None else "class")
+
+
+def _has_sound(path: Path, extractor: Any) -> bool:
+    if extractor is not None:
+        return _reads(extractor) == "sound files"
+    return any(file.suffix.lower() in SOUND_SUFFIXES for file in path.rglob("*"))
+
+
+def _for_encoder(kind: str, request: Request) -> bool:
+    """Tell whether what is read goes through an encoder: the one it was fitted with, or one that is installed."""
+    return has_encoder(kind) if request.extractor is None else _reads(request.extractor) == kind
+
+
+def _reads(extractor: Any) -> str | None:
+    encoder = getattr(extractor, "encoder_", None)
+    return None if encoder is None else encoder.reads
 
 
 def _refuse_options(path: Path, request: Request) -> None:
@@ -117,7 +146,7 @@ def _refuse_options(path: Path, request: Request) -> None:
     used = [option for option, value in given.items() if value]
     if used:
         raise InvalidInputError(
-            f"A folder of images has a class per sub-folder and no columns; got {used[0]} for {str(path)!r}. "
+            f"A folder of files has a class per sub-folder and no columns; got {used[0]} for {str(path)!r}. "
             "Leave it out."
         )
 
@@ -141,9 +170,18 @@ def _read_table(path: Path, request: Request) -> Rows:
         raise InvalidInputError(
             f"DATA must have rows and feature columns; got {features.height} rows and {features.width} in {path.name}."
         )
+    return Rows(_numbers_or_raw(features, request), known, request.target, request.groups)
+
+
+def _numbers_or_raw(features: pl.DataFrame, request: Request) -> Any:
+    """Return numbers; or text, where a single column holds it, or a table with gaps and words, for an encoder."""
+    if features.width == 1 and features.dtypes[0] == pl.String and _for_encoder("text", request):
+        return features.to_series().to_list()
+    if _for_encoder("table", request) and (request.extractor is not None or kind_of_input(features) == "table"):
+        return features
     _check_numbers(features)
     _check_complete(features)
-    return Rows(_to_numbers(features), known, request.target, request.groups)
+    return _to_numbers(features)
 
 
 def _parse_table(path: Path) -> pl.DataFrame:
@@ -191,7 +229,7 @@ def _check_numbers(features: pl.DataFrame) -> None:
         more = f" and {len(text) - _SHOWN} more" if len(text) > _SHOWN else ""
         raise InvalidInputError(
             f"Feature columns must hold numbers; got {shown}{more}. Leave them out with --ignore {text[0]!r}, "
-            "name the one to predict with --target, or turn them into numbers first."
+            f"name the one to predict with --target, or run: pip install {_package_for(features)}"
         )
 
 
@@ -202,8 +240,12 @@ def _check_complete(features: pl.DataFrame) -> None:
         more = f" and {len(gaps) - _SHOWN} more" if len(gaps) > _SHOWN else ""
         raise InvalidInputError(
             f"Feature columns must have no missing values; got some in {', '.join(gaps[:_SHOWN])}{more}. "
-            "Fill them, or drop those rows or columns."
+            f"Fill them, drop those rows or columns, or run: pip install {PACKAGES['table']}"
         )
+
+
+def _package_for(features: pl.DataFrame) -> str:
+    return PACKAGES["text" if features.width == 1 else "table"]
 
 
 def _to_numbers(features: pl.DataFrame) -> pl.DataFrame:

@@ -78,7 +78,7 @@ def evaluate(
     settings = {"n_query": query, "n_episodes": episodes, "random_state": seed, "n_way": _way(way, rows)}
     candidates = {
         "extractor": (extractor, adapt),
-        "standardised input": (standardiser().fit(np.asarray(rows.X)), False),
+        "standardised input": (standardiser(extractor.encoder_).fit(rows.X), False),
     }
     scores = {
         name: _scores(transformer, rows, shots, {**settings, "adapt": a})
@@ -88,12 +88,13 @@ def evaluate(
     _say_sizes(scores["extractor"][0], rows, settings["n_way"])
 
 
-def standardiser() -> Any:
-    """Return an unfitted transformer that flattens rows and standardises each value."""
+def standardiser(encoder: Any = None) -> Any:
+    """Return an unfitted transformer that encodes rows, flattens them and standardises each value."""
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-    return make_pipeline(FunctionTransformer(flatten), StandardScaler())
+    first = [] if encoder is None else [FunctionTransformer(encoder.encode)]
+    return make_pipeline(*first, FunctionTransformer(flatten), StandardScaler())
 
 
 def flatten(X: Any) -> np.ndarray:

@@ -1,11 +1,10 @@
-"""Reading a folder of images."""
+"""Reading images of one size into an array."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,36 +12,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from metafe.contracts import InvalidInputError
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
 _GREY_MODES = ("1", "L", "LA", "I", "I;16", "I;16B", "I;16L")
 _ORIENTATION_TAG, _FIRST_TURNED_ON_ITS_SIDE = 0x0112, 5
 
 
-@dataclass(frozen=True)
-class ImageFolder:
-    """Images of one size.
+def read_images(paths: Sequence[Path], size: tuple[int, int] | None, like: Sequence[int] | None = None) -> np.ndarray:
+    """Read images into one array.
 
     Parameters
     ----------
-    pixels : ndarray of shape (n, H, W) or (n, H, W, 3) uint8
-    files : list of str
-        Paths below the folder.
-    classes : list of str or None
-        Sub-folder of each; None where images lie in the folder itself.
-    """
-
-    pixels: np.ndarray
-    files: list[str]
-    classes: list[str] | None
-
-
-def read_image_folder(folder: Path, size: tuple[int, int] | None, like: Sequence[int] | None = None) -> ImageFolder:
-    """Read all images in a folder: each sub-folder is a class; without any, images without classes.
-
-    Parameters
-    ----------
-    folder : Path
+    paths : sequence of Path
     size : (int, int) or None
         Height and width to resize to; None where they are of one size.
     like : sequence of int or None
@@ -51,38 +30,19 @@ def read_image_folder(folder: Path, size: tuple[int, int] | None, like: Sequence
 
     Returns
     -------
-    ImageFolder
+    ndarray of shape (n, H, W) or (n, H, W, 3) uint8
 
     Raises
     ------
     InvalidInputError
-        No images, images of several sizes, or a damaged one.
+        Images of several sizes, or a damaged one.
     """
-    paths = _image_paths(folder)
-    classes = [path.relative_to(folder).parts[0] for path in paths] if paths[0].parent != folder else None
     shapes = [_shape(path) for path in paths]
     height, width, is_colour = _common_shape(paths, shapes, size, like)
     pixels = np.empty((len(paths), height, width, *((3,) if is_colour else ())), dtype=np.uint8)
     for i, path in enumerate(paths):
         pixels[i] = _read(path, (height, width), is_colour)
-    return ImageFolder(pixels, [path.relative_to(folder).as_posix() for path in paths], classes)
-
-
-def _image_paths(folder: Path) -> list[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    in_classes = [path for path in found if path.parent != folder]
-    if in_classes and len(in_classes) < len(found):
-        stray = next(path for path in found if path.parent == folder)
-        raise InvalidInputError(
-            f"A folder of images must have them all in sub-folders, or none; got {str(stray)!r} beside "
-            "sub-folders. Move it."
-        )
-    if not found:
-        raise InvalidInputError(
-            f"A folder of images must have a sub-folder per class with files ending in {', '.join(SUFFIXES)}; "
-            f"got none in {str(folder)!r}. Check the path."
-        )
-    return found
+    return pixels
 
 
 def _shape(path: Path) -> tuple[int, int, bool]:
@@ -95,7 +55,7 @@ def _shape(path: Path) -> tuple[int, int, bool]:
 
 
 def _common_shape(
-    paths: list[Path], shapes: list[tuple[int, int, bool]], size: tuple[int, int] | None, like: Sequence[int] | None
+    paths: Sequence[Path], shapes: list[tuple[int, int, bool]], size: tuple[int, int] | None, like: Sequence[int] | None
 ) -> tuple[int, int, bool]:
     if like is not None and (len(like) == 2 or (len(like) == 3 and like[2] == 3)):
         return like[0], like[1], len(like) == 3

@@ -12,7 +12,7 @@ DataFile = Annotated[
     Path,
     typer.Argument(
         metavar="DATA",
-        help="CSV, Parquet, .npz (arrays X, y, groups) or a folder of images with a sub-folder per class.",
+        help="CSV, Parquet, .npz (arrays X, y, groups) or a folder of images or sound files with a sub-folder per class.",
     ),
 ]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder that 'metafe fit' has written.")]

@@ -30,29 +30,36 @@ def test_images_become_grey_uint8_rows_with_a_class_per_folder(cli: Any, files: 
     np.testing.assert_allclose(written.row(0)[2:], saved.transform(first[None])[0], rtol=1e-5, atol=1e-6)
 
 
+def _images_in(folder: Path) -> list[Path]:
+    from metafe.cli.folders import find_files
+
+    return find_files(folder, {".png", ".jpg"}, "images").paths
+
+
 def test_sizes_colours_and_depths_are_made_equal(cli: Any, tmp_path: Path) -> None:
-    from metafe.cli.images import read_image_folder
+    from metafe.cli.folders import find_files
+    from metafe.cli.images import read_images
 
     cli.save_image(tmp_path / "a" / "deep.png", np.full((9, 9), 257 * 7, np.uint16))
     cli.save_image(tmp_path / "b" / "grey.png", np.full((12, 20), 9, np.uint8))
-    grey = read_image_folder(tmp_path, (10, 14))
-    assert (grey.pixels.shape, grey.pixels.dtype) == ((2, 10, 14), np.uint8)
-    assert [int(image.mean()) for image in grey.pixels] == [7, 9]
+    grey = read_images(_images_in(tmp_path), (10, 14))
+    assert (grey.shape, grey.dtype) == ((2, 10, 14), np.uint8)
+    assert [int(image.mean()) for image in grey] == [7, 9]
     cli.save_image(tmp_path / "b" / "red.png", np.tile(np.array([200, 0, 0], np.uint8), (5, 5, 1)))
-    coloured = read_image_folder(tmp_path, (10, 14))
-    assert coloured.pixels.shape == (3, 10, 14, 3)
-    assert coloured.pixels[2, 0, 0].tolist() == [200, 0, 0]
-    assert coloured.classes == ["a", "b", "b"]
-    assert read_image_folder(tmp_path, None, like=(8, 8)).pixels.shape == (3, 8, 8)
+    coloured = read_images(_images_in(tmp_path), (10, 14))
+    assert coloured.shape == (3, 10, 14, 3)
+    assert coloured[2, 0, 0].tolist() == [200, 0, 0]
+    assert find_files(tmp_path, {".png"}, "images").classes == ["a", "b", "b"]
+    assert read_images(_images_in(tmp_path), None, like=(8, 8)).shape == (3, 8, 8)
 
 
 def test_a_picture_taken_on_its_side_is_turned_upright(tmp_path: Path) -> None:
-    from metafe.cli.images import read_image_folder
+    from metafe.cli.images import read_images
 
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((8, 12), np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image_folder(tmp_path, None).pixels.shape == (1, 12, 8)
+    assert read_images(_images_in(tmp_path), None).shape == (1, 12, 8)
 
 
 def test_images_of_other_sizes_are_read_as_in_fit(cli: Any, files: Path, tmp_path: Path) -> None:

@@ -1,0 +1,126 @@
+"""What an installed encoder reads goes through every command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import metafe
+from metafe.contracts import Encoder
+from metafe.plugins import registry
+
+WORDS = ("red", "green", "blue", "grey", "pink", "gold")
+
+
+class WordCounts(Encoder):
+    """Count some words."""
+
+    name = "test-word-counts"
+    reads = "text"
+
+    def encode(self, X: Any) -> np.ndarray:
+        return np.array([[text.split().count(word) for word in WORDS] for text in X], dtype=float)
+
+
+class Lengths(Encoder):
+    """The length of what is written in each column."""
+
+    name = "test-lengths"
+    reads = "table"
+
+    def encode(self, X: Any) -> np.ndarray:
+        return np.array([[len(str(value)) for value in row] for row in X.rows()], dtype=float)
+
+
+class FileSizes(Encoder):
+    """The first bytes of sound files."""
+
+    name = "test-first-bytes"
+    reads = "sound files"
+
+    def encode(self, X: Any) -> np.ndarray:
+        return np.stack([np.frombuffer(Path(path).read_bytes()[:8], np.uint8) for path in X])
+
+
+class ImageSizes(FileSizes):
+    """The first bytes of image files."""
+
+    name = "test-first-bytes-of-images"
+    reads = "image files"
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The encoders of this module alone, in a registry that forgets them again."""
+    others = {key: entry for key, entry in registry()._entries.items() if key[0] != "encoder"}
+    monkeypatch.setattr(registry(), "_entries", others)
+    for encoder in (WordCounts, Lengths, FileSizes, ImageSizes):
+        metafe.register(encoder)
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A CSV file of 120 strings in six classes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 6
+    weights = 1 + 4 * np.eye(6)
+    rows = [" ".join(rng.choice(WORDS, 12, p=weights[k] / weights[k].sum())) for k in labels]
+    path = tmp_path / "texts.csv"
+    pl.DataFrame({"text": rows, "topic": [f"topic {k}" for k in labels]}).write_csv(path)
+    return path
+
+
+def through_all_commands(cli: Any, data: Path, folder: Path, *options: str) -> Any:
+    """Fit, transform and evaluate; return the extractor."""
+    cli.succeed("fit", data, *options, "-o", folder / "out", *cli.TRAIN_A_MOMENT)
+    cli.succeed("transform", folder / "out", data, *options, "-o", folder / "features.csv")
+    judged = cli.succeed("evaluate", folder / "out", data, *options, "--query", "5", "--episodes", "20")
+    assert set(cli.rows_of(judged.stdout)) >= {"extractor", "standardised input"}
+    extractor = metafe.load(folder / "out")
+    assert len(pl.read_csv(folder / "features.csv").columns) > extractor.n_features_out_
+    return extractor
+
+
+def test_a_column_of_text(cli: Any, texts: Path, tmp_path: Path) -> None:
+    extractor = through_all_commands(cli, texts, tmp_path, "--target", "topic")
+    assert isinstance(extractor.encoder_, WordCounts)
+
+
+def test_a_table_of_words_and_gaps(cli: Any, texts: Path, tmp_path: Path) -> None:
+    table = pl.read_csv(texts).with_columns(count=pl.Series([None, *range(119)]))
+    table.write_parquet(tmp_path / "table.parquet")
+    extractor = through_all_commands(cli, tmp_path / "table.parquet", tmp_path, "--target", "topic")
+    assert isinstance(extractor.encoder_, Lengths)
+    assert list(extractor.feature_names_in_) == ["text", "count"]
+
+
+@pytest.mark.parametrize(("suffix", "encoder"), [(".wav", FileSizes), (".png", ImageSizes)])
+def test_a_folder_of_files(cli: Any, tmp_path: Path, suffix: str, encoder: type[Encoder]) -> None:
+    rng = np.random.default_rng(0)
+    for i in range(120):
+        file = tmp_path / "files" / f"class {i % 6}" / f"{i}{suffix}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(rng.integers(40 * (i % 6), 40 * (i % 6) + 40, 8, dtype=np.uint8).tobytes())
+    extractor = through_all_commands(cli, tmp_path / "files", tmp_path)
+    assert isinstance(extractor.encoder_, encoder)
+    assert pl.read_csv(tmp_path / "features.csv")["class"].n_unique() == 6
+
+
+def test_a_search_reads_them_too(cli: Any, texts: Path, tmp_path: Path) -> None:
+    brief = ("--n-trials", "1", "--backbone", "mlp", "--max-steps", "2")
+    cli.succeed("search", texts, "--target", "topic", *brief, "-o", tmp_path / "out")
+    assert isinstance(metafe.load(tmp_path / "out").encoder_, WordCounts)
+
+
+def test_without_an_encoder_the_package_is_named(
+    cli: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    others = {key: entry for key, entry in registry()._entries.items() if key[0] != "encoder"}
+    monkeypatch.setattr(registry(), "_entries", others)
+    error = cli.fail("fit", texts, "--target", "topic", "-o", tmp_path / "out")
+    assert "pip install metafe-transformers" in error
+    assert "pip install metafe-tabular" in cli.fail("fit", texts, "-o", tmp_path / "out")
