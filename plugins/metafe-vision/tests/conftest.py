@@ -43,8 +43,8 @@ def paths(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def images():
-    """Forty colour images of four classes, ``(40, 3, 16, 12)`` uint8."""
+    """64 colour images of four classes, ``(64, 3, 16, 12)`` uint8."""
     rng = np.random.default_rng(0)
-    y = np.arange(40) % 4
+    y = np.arange(64) % 4
     means = rng.integers(0, 200, size=(4, 3, 16, 12))
-    return (means[y] + rng.integers(0, 50, size=(40, 3, 16, 12))).astype(np.uint8), y
+    return (means[y] + rng.integers(0, 50, size=(64, 3, 16, 12))).astype(np.uint8), y

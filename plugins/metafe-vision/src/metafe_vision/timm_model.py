@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -51,8 +52,19 @@ class Timm(LibraryNetwork):
     def _network(self, library: ModuleType, input_shape: tuple[int, ...], loads: bool) -> nn.Module:
         n_channels, *sides = input_shape
         options: dict[str, Any] = {}
-        if self.weights is not None and loads:
+        from_file = loads and self.weights is not None
+        if from_file:
             options["pretrained_cfg_overlay"] = {"file": self.weights, "custom_load": False}
         if library.get_pretrained_cfg(self.model).fixed_input_size:
             options["img_size"] = tuple(sides)
-        return library.create_model(self.model, pretrained=loads, num_classes=0, in_chans=n_channels, **options)
+        network = library.create_model(self.model, pretrained=loads, num_classes=0, in_chans=n_channels, **options)
+        if from_file:
+            _check_complete(network, library.models.load_state_dict(self.weights))
+        return network
+
+
+def _check_complete(network: nn.Module, given: Mapping[str, Any]) -> None:
+    """Check that a file has all weights of a network: timm, which lets it lack a classifier, lets it lack any."""
+    lacking = [name for name, _ in network.named_parameters() if name not in given]
+    if lacking:
+        raise ValueError(f"the file lacks {len(lacking)} of them, such as {lacking[0]!r}")

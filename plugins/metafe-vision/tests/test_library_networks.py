@@ -1,0 +1,270 @@
+"""Networks of timm and torchvision: with stand-ins for the libraries everywhere, and with the real ones where they are."""
+
+from __future__ import annotations
+
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from metafe_vision import Timm, Torchvision
+from safetensors.torch import save_file
+from torch import nn
+
+import metafe
+from metafe.contracts import InvalidInputError, InvalidParameterError, MissingDependencyError, Seeds
+from metafe.testing import BackboneContract
+from metafe.testing.common import example_rows
+
+
+class Small(nn.Module):
+    """A network with a classifier, as torchvision has them."""
+
+    def __init__(self, n_channels=3):
+        super().__init__()
+        self.conv1 = nn.Conv2d(n_channels, 6, 3, bias=False)
+        self.bn1 = nn.BatchNorm2d(6)
+        self.fc = nn.Linear(6, 10)
+
+    def forward(self, x):
+        return self.fc(self.bn1(self.conv1(x)).relu().mean(dim=(2, 3)))
+
+
+class FakeTimm(ModuleType):
+    """What is used of timm."""
+
+    def __init__(self):
+        super().__init__("timm")
+        self.__spec__ = ModuleSpec("timm", None)
+        self.calls = []
+        self.models = SimpleNamespace(load_state_dict=lambda path: torch.load(path, weights_only=True))
+
+    def list_models(self):
+        return ["resnet18", "resnet34", "vit_tiny"]
+
+    def get_pretrained_cfg(self, model):
+        return SimpleNamespace(fixed_input_size=model.startswith("vit"))
+
+    def create_model(self, model, pretrained, num_classes, in_chans, pretrained_cfg_overlay=None, img_size=None):
+        self.calls.append({"pretrained": pretrained, "overlay": pretrained_cfg_overlay, "img_size": img_size})
+        assert num_classes == 0
+        network = Small(in_chans)
+        network.fc = nn.Identity()
+        if pretrained and pretrained_cfg_overlay is None:
+            raise OSError("the hub cannot be reached")
+        if pretrained:
+            network.load_state_dict(torch.load(pretrained_cfg_overlay["file"], weights_only=True), strict=False)
+        return network
+
+
+class FakeTorchvision(ModuleType):
+    """What is used of torchvision."""
+
+    def __init__(self):
+        super().__init__("torchvision")
+        self.__spec__ = ModuleSpec("torchvision", None)
+        self.models = SimpleNamespace(list_models=self._list, get_model=self._get)
+
+    def _list(self, module):
+        assert module is self.models
+        return ["resnet18", "vgg11"]
+
+    def _get(self, model, weights):
+        if weights is not None:
+            raise OSError("the hub cannot be reached")
+        return Small()
+
+
+@pytest.fixture
+def fake_timm(monkeypatch):
+    fake = FakeTimm()
+    monkeypatch.setitem(sys.modules, "timm", fake)
+    return fake
+
+
+@pytest.fixture
+def fake_torchvision(monkeypatch):
+    fake = FakeTorchvision()
+    monkeypatch.setitem(sys.modules, "torchvision", fake)
+    return fake
+
+
+class TestTimm(BackboneContract):
+    @pytest.fixture(params=[Timm("resnet18"), Timm("vit_tiny", trainable=False)], ids=["trained", "frozen"])
+    def plugin(self, request, fake_timm):
+        return request.param
+
+
+class TestTorchvision(BackboneContract):
+    @pytest.fixture(params=[Torchvision("vgg11"), Torchvision("resnet18", trainable=False)], ids=["trained", "frozen"])
+    def plugin(self, request, fake_torchvision):
+        return request.param
+
+
+class TestTorchvisionInColour(BackboneContract):
+    @pytest.fixture
+    def data(self):
+        return example_rows((3, 9, 12))
+
+    @pytest.fixture
+    def plugin(self, fake_torchvision):
+        return Torchvision("resnet18")
+
+
+# What is missing.
+
+
+@pytest.mark.parametrize("backbone", [Timm("resnet18"), Torchvision("resnet18")], ids=lambda backbone: backbone.name)
+def test_a_library_that_is_missing_is_named_with_the_fix(backbone, monkeypatch):
+    monkeypatch.setitem(sys.modules, backbone.library, None)
+    fix = rf"needs the library {backbone.library}, which cannot be imported: .*Run: pip install 'metafe-vision\["
+    with pytest.raises(MissingDependencyError, match=fix):
+        backbone.fit(np.zeros((2, 8, 8)), None, Seeds(0))
+    monkeypatch.setattr("metafe_vision.library_network.find_spec", lambda name: None)
+    assert "Run: pip install" in backbone.accepts(np.zeros((2, 8, 8)))
+
+
+@pytest.mark.parametrize("backbone", [Timm(), Torchvision()], ids=lambda backbone: backbone.name)
+def test_the_name_alone_asks_for_a_model(backbone):
+    # So a search over all that is installed leaves them out.
+    assert backbone.accepts(np.zeros((2, 8, 8))).startswith(f"{backbone.name} needs the name of a model; got None.")
+
+
+def test_a_model_that_is_not_known_is_named_with_close_ones(fake_timm):
+    with pytest.raises(
+        InvalidParameterError, match=r"timm model must be one of the 3 .*got 'resnet19'\. Close: resnet"
+    ):
+        Timm("resnet19").fit(np.zeros((2, 8, 8)), None, Seeds(0))
+    Timm("resnet18.a1_in1k").fit(np.zeros((2, 8, 8)), None, Seeds(0))
+
+
+@pytest.mark.parametrize("make", [Timm, Torchvision])
+def test_a_file_that_is_missing_is_named(make, fake_timm, fake_torchvision):
+    with pytest.raises(InvalidInputError, match=r"weights must be a file; got 'none\.pt'"):
+        make("resnet18", weights="none.pt").fit(np.zeros((2, 8, 8)), None, Seeds(0))
+
+
+@pytest.mark.parametrize("make", [Timm, Torchvision])
+def test_a_hub_that_cannot_be_reached_names_the_way_out(make, fake_timm, fake_torchvision):
+    backbone = make("resnet18", pretrained=True).fit(np.zeros((2, 8, 8)), None, Seeds(0))
+    with pytest.raises(InvalidInputError, match=r"no pretrained weights .*the hub cannot be reached.*weights='FILE'"):
+        backbone.build((1, 8, 8))
+
+
+@pytest.mark.parametrize("make", [Timm, Torchvision])
+def test_weights_of_another_model_are_named(make, fake_timm, fake_torchvision, tmp_path):
+    path = str(tmp_path / "other.pt")
+    torch.save({"layer.weight": torch.zeros(3)}, path)
+    backbone = make("resnet18", weights=path).fit(np.zeros((2, 8, 8)), None, Seeds(0))
+    with pytest.raises(InvalidInputError, match=r"needs weights that fit it; those in '.*other\.pt' do not"):
+        backbone.build((3, 8, 8))
+
+
+def test_channels_that_are_neither_grey_nor_colour_are_refused_by_torchvision(fake_torchvision):
+    with pytest.raises(InvalidInputError, match=r"must take images of shape \(5, 8, 8\).*1 or 3 channels, not 5"):
+        Torchvision("resnet18").fit(np.zeros((2, 5, 8, 8)), None, Seeds(0)).build((5, 8, 8))
+
+
+# Weights.
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """A network and the two files of its weights."""
+    torch.manual_seed(5)
+    network = Small()
+    torch.save(network.state_dict(), tmp_path / "small.pt")
+    save_file(network.state_dict(), tmp_path / "small.safetensors")
+    return network, str(tmp_path / "small.pt"), str(tmp_path / "small.safetensors")
+
+
+def features_of(network, x):
+    with torch.no_grad():
+        return network.bn1(network.conv1(x)).relu().mean(dim=(2, 3))
+
+
+def test_a_file_of_weights_is_loaded(weights, fake_torchvision, fake_timm):
+    network, *files = weights
+    x = torch.randn(4, 3, 8, 8)
+    backbones = [*(Torchvision("resnet18", weights=file) for file in files), Timm("resnet18", weights=files[0])]
+    for backbone in backbones:
+        module = backbone.fit(np.zeros((2, 3, 8, 8)), None, Seeds(0)).build((3, 8, 8)).eval()
+        with torch.no_grad():
+            torch.testing.assert_close(module(x), features_of(network.eval(), x))
+
+
+def test_timm_is_told_what_it_needs(fake_timm, weights):
+    _, file, _ = weights
+    for backbone in (Timm("resnet18"), Timm("vit_tiny"), Timm("resnet18", weights=file)):
+        backbone.fit(np.zeros((2, 3, 8, 9)), None, Seeds(0)).build((3, 8, 9))
+    assert fake_timm.calls == [
+        {"pretrained": False, "overlay": None, "img_size": None},
+        {"pretrained": False, "overlay": None, "img_size": (8, 9)},
+        {"pretrained": True, "overlay": {"file": file, "custom_load": False}, "img_size": None},
+    ]
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+def test_a_saved_extractor_needs_no_file_of_weights(weights, fake_torchvision, images, tmp_path, trainable):
+    _, file, _ = weights
+    X, y = images
+    backbone = Torchvision("resnet18", weights=file, trainable=trainable)
+    extractor = metafe.MetaFeatureExtractor(
+        backbone, "protonet", max_steps=2, validation_fraction=0, augment=None, random_state=0, device="cpu"
+    ).fit(X, y)
+    extractor.save(tmp_path / "saved")
+    (tmp_path / "small.pt").unlink()
+    restored = metafe.load(tmp_path / "saved")
+    np.testing.assert_array_equal(restored.transform(X[:5]), extractor.transform(X[:5]))
+
+
+def test_frozen_weights_stay(weights, fake_torchvision, images):
+    network, file, _ = weights
+    X, y = images
+    extractor = metafe.MetaFeatureExtractor(
+        Torchvision("resnet18", weights=file, trainable=False), "protonet", max_steps=3, validation_fraction=0,
+        augment=None, random_state=0, device="cpu",
+    ).fit(X, y)  # fmt: skip
+    kept = [p for p in extractor.model_.learner.parameters() if p.shape == network.conv1.weight.shape]
+    assert torch.equal(kept[0], network.conv1.weight)
+
+
+# The libraries themselves.
+
+
+@pytest.mark.parametrize(
+    ("make", "model"),
+    [(Timm, "resnet10t"), (Timm, "mobilenetv3_small_050"), (Timm, "vit_tiny_patch16_224"), (Torchvision, "resnet18")],
+)
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_real_networks_begin_with_the_weights_of_a_file(make, model, n_channels, tmp_path):
+    pytest.importorskip(make.library, exc_type=ImportError)
+    shape = (3, 32, 32)
+    given = make(model).fit(np.zeros((2, *shape)), None, Seeds(0)).build(shape).eval()
+    network = given[1] if isinstance(given, nn.Sequential) else given
+    path = str(tmp_path / "weights.safetensors")
+    save_file({name: value.contiguous() for name, value in network.state_dict().items()}, path)
+    backbone = make(model, weights=path).fit(np.zeros((2, n_channels, 32, 32)), None, Seeds(0))
+    module = backbone.build((n_channels, 32, 32)).eval()
+    x = torch.randn(2, n_channels, 32, 32)
+    with torch.no_grad():
+        assert module(x).shape == given(torch.randn(2, 3, 32, 32)).shape
+        # Grey images give what they give in colour.
+        torch.testing.assert_close(module(x), given(x.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-3)
+
+
+def test_a_real_network_cannot_take_the_weights_of_another(tmp_path):
+    pytest.importorskip("timm", exc_type=ImportError)
+    path = str(tmp_path / "weights.safetensors")
+    save_file({"conv1.weight": torch.zeros(64, 32, 3, 3)}, path)
+    backbone = Timm("resnet10t", weights=path).fit(np.zeros((2, 3, 32, 32)), None, Seeds(0))
+    with pytest.raises(InvalidInputError, match="needs weights that fit it"):
+        backbone.build((3, 32, 32))
+
+
+def test_timm_knows_a_model_that_is_misspelt():
+    pytest.importorskip("timm", exc_type=ImportError)
+    with pytest.raises(InvalidParameterError, match="Close: resnet"):
+        Timm("resnet81").fit(np.zeros((2, 3, 32, 32)), None, Seeds(0))
