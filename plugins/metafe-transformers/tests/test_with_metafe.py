@@ -1,0 +1,109 @@
+"""The distribution as metafe sees it once it is installed."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import shutil
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import metafe_transformers
+import numpy as np
+import pytest
+from metafe_transformers import Tokens, Transformer
+
+import metafe
+from metafe.contracts import Seeds
+from metafe.plugins import registry
+
+PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
+SOURCES = [*Path(metafe_transformers.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+
+LOAD_AND_TRANSFORM = """
+import sys, numpy, metafe
+numpy.save(sys.argv[3], metafe.load(sys.argv[1]).transform(numpy.load(sys.argv[2])))
+"""
+
+
+def ids_of(model, texts):
+    rows = [f"{text} {i}" for i, text in enumerate(texts * 15)]
+    return Tokens(model).fit(rows, Seeds(0)).encode(rows), np.arange(len(rows)) % len(texts)
+
+
+def extractor(backbone, **parameters):
+    parameters = {"max_steps": 2, "validation_fraction": 0, "augment": None, "random_state": 0} | parameters
+    return metafe.MetaFeatureExtractor(backbone, **parameters)
+
+
+def test_the_listing_shows_distribution_and_version():
+    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-transformers"}
+    number = version("metafe-transformers")
+    names = {("encoder", "text-encoder"), ("encoder", "tokens"), ("backbone", "transformer")}
+    assert listed == {(*name, number) for name in names}
+
+
+def test_registering_imports_no_heavy_library():
+    code = "import sys, metafe_transformers; assert not {'transformers', 'peft', 'tokenizers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_training_changes_the_additions_alone(model, texts):
+    ids, y = ids_of(model, texts)
+    fitted = extractor(Transformer(model), learning_rate=0.1).fit(ids, y)
+    before = Transformer(model).fit(ids, y, Seeds(0)).build(ids.shape[1:]).state_dict()
+    changed = {
+        name
+        for name, value in fitted.model_.learner.backbone.state_dict().items()
+        if not np.array_equal(value.numpy(), before[name].numpy())
+    }
+    assert changed
+    assert all("lora" in name for name in changed)
+
+
+def test_ids_survive_the_augmentation_of_numbers(model, texts):
+    ids, y = ids_of(model, texts)
+    assert np.isfinite(extractor(Transformer(model), augment="auto").fit(ids, y).transform(ids)).all()
+
+
+@pytest.mark.parametrize("adapt", ["lora", "full"])
+def test_saved_features_are_the_same_in_another_process_without_the_model(model, texts, tmp_path, adapt):
+    folder = shutil.copytree(model, tmp_path / "model")
+    ids, y = ids_of(str(folder), texts)
+    fitted = extractor(Transformer(str(folder), adapt)).fit(ids, y)
+    fitted.save(tmp_path / "saved")
+    np.save(tmp_path / "rows.npy", ids)
+    shutil.rmtree(folder)
+    paths = [str(tmp_path / name) for name in ("saved", "rows.npy", "features.npy")]
+    subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(paths[-1]), fitted.transform(ids))
+
+
+def test_a_fitted_extractor_can_be_pickled(model, texts):
+    ids, y = ids_of(model, texts)
+    fitted = extractor(Transformer(model)).fit(ids, y)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(ids[:5]), fitted.transform(ids[:5]))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_only_what_metafe_makes_public_is_imported(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+            assert not node.level, "Imports are absolute."
+    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
+
+
+def test_imported_names_are_exported():
+    from metafe import contracts, plugins, testing
+
+    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
+                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
