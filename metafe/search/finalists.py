@@ -101,7 +101,8 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     by_hand = next((row for row in rows if best_baseline is not None and row.trial == best_baseline.number), None)
     winner = candidates[0] if candidates else by_hand
     assert winner is not None, "without a baseline to beat, every finalist is a candidate"
-    return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand))
+    n_pruned = sum(t.state == TrialState.PRUNED for t in trials)
+    return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, n_pruned))
 
 
 def _best_label_free(trials: Sequence[FrozenTrial], objective: Objective) -> list[FrozenTrial]:
@@ -213,7 +214,7 @@ def _over_classes(judged: Judged, reference: Judged, trains: bool) -> float:
     return float(gains.mean() - margin)
 
 
-def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist | None) -> str:
+def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist | None, n_pruned: int) -> str:
     if best_baseline is None:
         return f"{winner.name} (trial {winner.trial}): {winner.score:.3f}; no baseline was judged."
     if not winner.is_baseline:
@@ -223,7 +224,8 @@ def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist
         )
     learned = next((row for row in rows if not row.is_baseline), None)
     if learned is None:
-        return f"{winner.name} (baseline): {winner.score:.3f}; no other trial was finished."
+        others = f"all {n_pruned} other trials were pruned" if n_pruned else "no other trial was finished"
+        return f"{winner.name} (baseline): {winner.score:.3f}; {others}."
     return (
         f"{winner.name} (baseline): {winner.score:.3f}; nothing was surely better on held-out tasks and classes. The best "
         f"other, {learned.name} (trial {learned.trial}), has {learned.gain:+.3f} (95 % interval {learned.low:+.3f} to "

@@ -98,6 +98,15 @@ def test_a_supervised_network_must_surely_beat_what_is_no_network(objective, jud
     assert finals.verdict.startswith(f"{winner} (baseline): 0.")
 
 
+def test_it_is_said_that_all_others_were_pruned(objective, judged_as):
+    judged_as({0: 0.6})
+    pruned = trial(1, 0.5)
+    pruned.state = optuna.trial.TrialState.PRUNED
+    assert judge_finalists([trial(0, 0.6, "PCA")], objective).verdict.endswith("no other trial was finished.")
+    finals = judge_finalists([trial(0, 0.6, "PCA"), pruned, pruned], objective)
+    assert finals.verdict.endswith("all 2 other trials were pruned.")
+
+
 def test_without_baselines_the_best_wins(objective, judged_as):
     judged_as({0: 0.5, 1: 0.6})
     finals = judge_finalists([trial(0, 0.6), trial(1, 0.6)], objective)
