@@ -131,12 +131,6 @@ def test_large_results_lie_on_disk(tmp_path, monkeypatch):
         np.testing.assert_array_equal(rows, rows_of(range(20)))
 
 
-def test_large_rows_are_fetched_a_few_at_a_time(tmp_path, monkeypatch):
-    fill(tmp_path, 30)
-    monkeypatch.setattr("metafe.contracts.row_cache.BYTES_AT_ONCE", 50)
-    assert fill(tmp_path, 30).computed == []
-
-
 @pytest.mark.parametrize("folder", ["cache", None])
 def test_a_row_for_each_position_is_asked_for(tmp_path, monkeypatch, folder):
     monkeypatch.setenv("METAFE_CACHE", "off")

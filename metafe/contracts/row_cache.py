@@ -19,8 +19,8 @@ import numpy as np
 
 FOLDER_VARIABLE, SIZE_VARIABLE = "METAFE_CACHE", "METAFE_CACHE_MEGABYTES"
 DEFAULT_MEGABYTES = 4096
-# Of one query: SQLite allows at least 999 values, and large rows must not fill the memory.
-KEYS_AT_ONCE, BYTES_AT_ONCE = 900, 2**24
+# Of one query; SQLite allows at least 999 values.
+KEYS_AT_ONCE = 900
 # Larger results lie on disk, so that memory does not grow with the number of rows.
 LARGEST_IN_MEMORY = 2**28
 SECONDS_TO_WAIT = 60.0
@@ -173,10 +173,21 @@ class _Result:
         self._n_rows = n_rows
         self._array: np.ndarray | None = None
 
-    def put(self, which: Sequence[int] | np.ndarray, values: np.ndarray) -> None:
+    def put(self, which: Sequence[int], values: np.ndarray) -> None:
         if self._array is None:
-            self._array = _empty((self._n_rows, *values.shape[1:]), values.dtype)
+            self._take_memory((values.dtype, values.shape[1:]))
+        assert self._array is not None
         self._array[which] = values
+
+    def put_bytes(self, position: int, value: bytes, layout: _Layout) -> None:
+        if self._array is None:
+            self._take_memory(layout)
+        self._as_bytes[position] = np.frombuffer(value, np.uint8)
+
+    def _take_memory(self, layout: _Layout) -> None:
+        dtype, shape = layout
+        self._array = _empty((self._n_rows, *shape), dtype)
+        self._as_bytes = self._array.reshape(self._n_rows, -1).view(np.uint8)
 
     def array(self) -> np.ndarray:
         assert self._array is not None, "there is at least one row"
@@ -249,9 +260,8 @@ class _Store:
             layout = self._layout(configuration)
             if layout is None:
                 return found
-            at_once = max(1, min(KEYS_AT_ONCE, BYTES_AT_ONCE // max(1, _n_bytes(layout))))
-            for start in range(0, len(keys), at_once):
-                some = slice(start, start + at_once)
+            for start in range(0, len(keys), KEYS_AT_ONCE):
+                some = slice(start, start + KEYS_AT_ONCE)
                 found[some] = self._fill(result, keys[some], start, layout)
         return found
 
@@ -278,18 +288,19 @@ class _Store:
         return None if row is None else (np.dtype(row[0]), tuple(json.loads(row[1])))
 
     def _fill(self, result: _Result, keys: Sequence[bytes], start: int, layout: _Layout) -> np.ndarray:
-        dtype, shape = layout
-        marks = ",".join("?" * len(keys))
-        rows = dict(self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", keys))  # noqa: S608
-        size = _n_bytes(layout)
-        known = np.array([key in rows and len(rows[key]) == size for key in keys])
-        if known.any():
-            values = np.frombuffer(
-                b"".join(rows[key] for key, is_known in zip(keys, known, strict=True) if is_known), dtype
-            )
-            result.put(start + np.flatnonzero(known), values.reshape(-1, *shape))
-            self._touch(marks, keys)
-        return known
+        found = np.zeros(len(keys), dtype=bool)
+        positions = _positions(keys)
+        marks, distinct = ",".join("?" * len(positions)), list(positions)
+        rows = self._connection.execute(f"SELECT key, value FROM rows WHERE key IN ({marks})", distinct)  # noqa: S608
+        # One after the other, so that the memory does not hold large rows twice.
+        for key, value in rows:
+            if len(value) == _n_bytes(layout):
+                for position in positions[key]:
+                    result.put_bytes(start + position, value, layout)
+                    found[position] = True
+        if found.any():
+            self._touch(marks, distinct)
+        return found
 
     def _touch(self, marks: str, keys: Sequence[bytes]) -> None:
         """Mark rows as used, once an hour at most, since a reader that writes waits for writers."""
@@ -325,6 +336,13 @@ class _Store:
             with suppress(sqlite3.Error):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+
+
+def _positions(keys: Sequence[bytes]) -> dict[bytes, list[int]]:
+    positions: dict[bytes, list[int]] = {}
+    for position, key in enumerate(keys):
+        positions.setdefault(key, []).append(position)
+    return positions
 
 
 def _n_bytes(layout: _Layout) -> int:
