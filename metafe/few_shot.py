@@ -72,12 +72,12 @@ class FewShotEstimator(BaseEstimator):
         learned = inner.model_.learner.problem.kind if hasattr(inner, "model_") else self._kind
         return inner.adapt(X, y) if hasattr(inner, "adapt") and learned in (self._kind, "unlabelled") else inner
 
-    def _keep(self, X: Any, extractor: Any, head: Any) -> None:
+    def _keep(self, extractor: Any, head: Any) -> None:
         """Set the fitted attributes."""
         self.extractor_ = extractor
         self.head_ = head
-        if extractor is not None:
-            self.n_features_in_ = getattr(extractor, "n_features_in_", np.shape(X)[1:])
+        if hasattr(extractor, "n_features_in_"):  # not where an encoder reads what has no columns
+            self.n_features_in_ = extractor.n_features_in_
 
     def _seen_by_head(self, X: Any) -> Any:
         """Return the rows themselves for a head of the extractor's own, features for any other."""
@@ -158,7 +158,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
             if takes_own_head
             else make_classifier(self.head).fit(_features(extractor, X), labels)
         )
-        self._keep(X, extractor, head)
+        self._keep(extractor, head)
         self.classes_ = self.head_.classes_
         return self
 
@@ -253,7 +253,7 @@ class FewShotRegressor(RegressorMixin, FewShotEstimator):
             if takes_own_head
             else make_regressor(self.head).fit(_features(extractor, X), targets)
         )
-        self._keep(X, extractor, head)
+        self._keep(extractor, head)
         self._target_shape = targets.shape[1:]
         return self
 

@@ -123,4 +123,4 @@ class EncoderContract(PluginContract):
 def _same_rows(first: Any, second: Any) -> bool:
     if hasattr(first, "equals"):
         return bool(first.equals(second))
-    return all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    return len(first) == len(second) and all(map(same_values, first, second))
