@@ -1,0 +1,86 @@
+"""The encoder, all backbones and all augmentations keep their contracts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from metafe_series import DilatedConv, InceptionTime, Jitter, MiniRocket, Scaling, Series, WindowWarping
+
+from metafe.testing import AugmentationContract, BackboneContract, EncoderContract
+
+
+class TestSeries(EncoderContract):
+    @pytest.fixture(
+        params=[Series(), Series(length=20, how="pad", normalise=False), Series(how="pad"), Series(length=3)],
+        ids=["defaults", "pad", "longest", "short"],
+    )
+    def plugin(self, request):
+        return request.param
+
+    @pytest.fixture(params=["one", "several"])
+    def rows(self, request):
+        rng = np.random.default_rng(0)
+        shape = () if request.param == "one" else (3,)
+        rows = [rng.normal(size=(*shape, length)) for length in (12, 30, 1, 25, 17)]
+        rows[1][..., 4:7] = np.nan
+        rows[3][...] = 2.0
+        return rows
+
+
+class SeriesBackboneContract(BackboneContract):
+    @pytest.fixture(params=[(1, 30), (3, 20)], ids=str)
+    def data(self, request):
+        rng = np.random.default_rng(0)
+        y = np.arange(40) % 4
+        means = rng.normal(size=(4, *request.param))
+        return means[y] + 0.5 * rng.normal(size=(40, *request.param)), y
+
+
+class TestInceptionTime(SeriesBackboneContract):
+    @pytest.fixture(
+        params=[InceptionTime(width=4), InceptionTime(4, 4, 9, dropout=0.2), InceptionTime(1, 4, 200)],
+        ids=["shortcut", "deep", "shallow"],
+    )
+    def plugin(self, request):
+        return request.param
+
+
+class TestDilatedConv(SeriesBackboneContract):
+    @pytest.fixture(
+        params=[DilatedConv(width=6, n_features=5), DilatedConv(2, 3, 2, 4, dropout=0.2)], ids=["defaults", "dropout"]
+    )
+    def plugin(self, request):
+        return request.param
+
+
+class TestMiniRocket(SeriesBackboneContract):
+    @pytest.fixture(params=[MiniRocket(n_kernels=200), MiniRocket(1, 1)], ids=["some", "fewest"])
+    def plugin(self, request):
+        return request.param
+
+
+class SeriesAugmentationContract(AugmentationContract):
+    @pytest.fixture
+    def rows(self):
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        return [torch.randn(8, *shape, generator=generator) for shape in [(1, 30), (3, 8), (2, 1)]]
+
+
+class TestJitter(SeriesAugmentationContract):
+    @pytest.fixture
+    def plugin(self):
+        return Jitter()
+
+
+class TestScaling(SeriesAugmentationContract):
+    @pytest.fixture
+    def plugin(self):
+        return Scaling()
+
+
+class TestWindowWarping(SeriesAugmentationContract):
+    @pytest.fixture(params=[0.0, 0.1, 1.0])
+    def plugin(self, request):
+        return WindowWarping(request.param)
