@@ -66,6 +66,8 @@ class Recipe:
     checkpoint : Checkpoint or None
     on_validation : callable or None
         Told the metrics of each validation; training stops where it returns True.
+    seconds : float or None
+        Longest training in time.
     judge : TaskSource or None
         What splits the data and makes the meta-validation tasks, judged by the features that `transform` gives, so that
         fits with other sources and algorithms can be compared; None leaves both to ``source``.
@@ -84,6 +86,7 @@ class Recipe:
     verbose: int = 0
     checkpoint: Checkpoint | None = None
     on_validation: Callable[[Mapping[str, float]], bool | None] | None = None
+    seconds: float | None = None
     judge: TaskSource | None = None
 
 
@@ -301,6 +304,7 @@ def _train(
         compile=recipe.compile,
         checkpoint=recipe.checkpoint,
         verbose=recipe.verbose,
+        seconds=recipe.seconds,
         on_validation=recipe.on_validation,
     )
     return trainer.run()

@@ -20,14 +20,14 @@ from metafe.contracts.errors import suggest
 from metafe.contracts.spaces import SearchSpace
 
 _BY_NAME = {
-    "pca": lambda n_rows: PCA(n_components=0.95, svd_solver="full"),
-    "lda": lambda n_rows: LinearDiscriminantAnalysis(),
-    "nca": lambda n_rows: NeighborhoodComponentsAnalysis(),
+    "pca": lambda shape: [PCA(n_components=0.95, svd_solver="full")],
+    "lda": lambda shape: [LinearDiscriminantAnalysis()],
+    "nca": lambda shape: [*_fewer_columns(shape), NeighborhoodComponentsAnalysis()],
     # Each component is a training row.
-    "nystroem": lambda n_rows: Nystroem(n_components=min(100, n_rows)),
+    "nystroem": lambda shape: [Nystroem(n_components=min(100, shape[0]))],
 }
-# Its time and memory grow with the square of the rows.
-MOST_ROWS_FOR_NCA = 1500
+# Its time and memory grow with the square of the rows, and its time with the columns.
+MOST_ROWS_FOR_NCA, MOST_COLUMNS_FOR_NCA = 1500, 100
 
 
 class SklearnTransformer(Backbone):
@@ -38,7 +38,7 @@ class SklearnTransformer(Backbone):
     transformer : {"pca", "lda", "nca", "nystroem"} or transformer, default="pca"
         A name stands for that transformer on standardised rows: principal components that keep 95 % of the variance,
         linear discriminant analysis, neighbourhood components analysis (fitted on 1500 random rows at most, of all
-        classes alike) or a Nyström approximation of the RBF kernel.
+        classes alike, and on 100 principal components at most) or a Nyström approximation of the RBF kernel.
         An object is used as it is; it is cloned, so yours stays unfitted.
 
     Examples
@@ -68,7 +68,7 @@ class SklearnTransformer(Backbone):
         InvalidParameterError
             An unknown name, or something that cannot transform.
         """
-        transformer = self._new_transformer(len(X))
+        transformer = self._new_transformer(_flat(X).shape)
         seed = seeds.integer("sklearn") % 2**32
         random_states = [k for k in transformer.get_params() if k.endswith("random_state")]
         unset = {k: seed for k in random_states if transformer.get_params()[k] is None}
@@ -97,17 +97,22 @@ class SklearnTransformer(Backbone):
         """Return a module that passes ``(b, n_components)`` through."""
         return nn.Identity()
 
-    def _new_transformer(self, n_rows: int) -> Any:
+    def _new_transformer(self, shape: tuple[int, ...]) -> Any:
         if isinstance(self.transformer, str):
             if self.transformer not in _BY_NAME:
                 known = suggest(self.transformer, _BY_NAME)
                 raise InvalidParameterError(
                     f"sklearn transformer must be a known name or an object; got {self.transformer!r}. {known}"
                 )
-            return make_pipeline(StandardScaler(), _BY_NAME[self.transformer](n_rows))
+            return make_pipeline(StandardScaler(), *_BY_NAME[self.transformer](shape))
         if not hasattr(self.transformer, "transform"):
             raise InvalidParameterError(f"sklearn transformer must have a transform method; got {self.transformer!r}.")
         return clone(self.transformer)
+
+
+def _fewer_columns(shape: tuple[int, ...]) -> list[PCA]:
+    n_rows, n_columns = shape
+    return [PCA(min(MOST_COLUMNS_FOR_NCA, n_rows), svd_solver="full")] if n_columns > MOST_COLUMNS_FOR_NCA else []
 
 
 def _flat(X: Any) -> np.ndarray:

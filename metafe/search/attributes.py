@@ -23,6 +23,11 @@ WORKER = "worker"
 FOLD_SCORES = "fold_scores"
 EPISODE_SCORES = "episode_scores"
 CLASS_SCORES = "class_scores"
+# On episodes that nothing was chosen by, for the finals.
+FRESH_SCORES = "fresh_scores"
+FRESH_CLASS_SCORES = "fresh_class_scores"
+# Some rows that the first fold held out, in two dimensions.
+VIEW = "view"
 FIT_SECONDS = "fit_seconds"
 SECONDS = "seconds"
 N_FEATURES = "n_features"

@@ -15,12 +15,18 @@ from metafe.search.space import Parameters, Space, untrained
 
 if TYPE_CHECKING:
     from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
 # The name of the one baseline that is a network.
 SUPERVISED = "supervised"
 STANDARDISED, ONE_SCALE, PCA = "standardised rows", "rows on one scale", "PCA"
 # What no label has a part in, so that all classes can judge it.
 LABEL_FREE = frozenset({STANDARDISED, ONE_SCALE, PCA})
+
+
+def is_label_free(trial: FrozenTrial) -> bool:
+    """Tell whether a trial is a baseline that no label has a part in."""
+    return trial.user_attrs.get(BASELINE) in LABEL_FREE
 
 
 def baselines(data: TaskData, encoder: Encoder | None = None) -> dict[str, Parameters]:

@@ -9,7 +9,7 @@ from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from metafe.search import attributes as attribute
-from metafe.search.baselines import LABEL_FREE, SUPERVISED
+from metafe.search.baselines import SUPERVISED, is_label_free
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.training.probe import compare, mean_interval
@@ -92,7 +92,7 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     learned, label_free, labelled = choose_finalists(complete, objective)
     baselines = _best_label_free(label_free, objective) + labelled
-    judged = {trial.number: _judge_afresh(trial, objective) for trial in [*learned, *baselines]}
+    judged = {trial.number: _judged_afresh(trial) for trial in [*learned, *baselines]}
     best_baseline = _best_baseline(baselines, judged)
     reference = None if best_baseline is None else judged[best_baseline.number]
     rows = [_finalist(trial, judged[trial.number], reference, objective) for trial in [*learned, *baselines]]
@@ -121,13 +121,13 @@ def _best_label_free(trials: Sequence[FrozenTrial], objective: Objective) -> lis
 def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged]) -> FrozenTrial | None:
     """Return the best baseline; one that learns from labels only where it is surely better than what does not."""
     by_score = sorted(baselines, key=lambda t: judged[t.number].mean, reverse=True)
-    plain = next((t for t in by_score if _baseline(t) in LABEL_FREE), None)
+    plain = next((t for t in by_score if is_label_free(t)), None)
     if plain is None:
         return next(iter(by_score), None)
 
     def is_better(trial: FrozenTrial) -> bool:
         own, other = judged[trial.number], judged[plain.number]
-        over_classes = _over_classes(own, other, trains=_baseline(trial) == SUPERVISED)
+        over_classes = _over_classes(own, other, trains=trial.user_attrs[attribute.BASELINE] == SUPERVISED)
         return min(compare(own.scores, other.scores).low, over_classes) > 0
 
     return next((t for t in by_score if t is not plain and is_better(t)), plain)
@@ -164,8 +164,8 @@ def choose_finalists(
     if learned:
         low, _ = _bounds(learned[0], objective)
         learned = [t for t in learned if _bounds(t, objective)[1] >= low]
-    label_free = [t for t in baselines if _baseline(t) in LABEL_FREE]
-    labelled = [t for t in baselines if _baseline(t) not in LABEL_FREE]
+    label_free = [t for t in baselines if is_label_free(t)]
+    labelled = [t for t in baselines if not is_label_free(t)]
     return learned[:N_LEARNED], label_free, labelled[:N_LABELLED]
 
 
@@ -181,13 +181,10 @@ def name_of(trial: FrozenTrial, objective: Objective) -> str:
     return f"{backbone} with {algorithm} on {parameters['tasks']}"
 
 
-def _judge_afresh(trial: FrozenTrial, objective: Objective) -> Judged:
-    def judge(fold: int) -> Judged:
-        model = models[fold]
-        return objective.judge.judge(lambda rows: model.features(objective.data.x, rows), fold, fresh=True)
-
-    models = objective.models_of(trial)
-    return Judged.joined([judge(fold) for fold in range(len(models))])
+def _judged_afresh(trial: FrozenTrial) -> Judged:
+    """Return what the trial has scored on fresh episodes, by which nothing was chosen."""
+    names = (attribute.FRESH_SCORES, attribute.FRESH_CLASS_SCORES)
+    return Judged(*(attribute.unpacked(trial.user_attrs[name]) for name in names))
 
 
 def _finalist(trial: FrozenTrial, judged: Judged, reference: Judged | None, objective: Objective) -> Finalist:
@@ -231,10 +228,6 @@ def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist
         f"other, {learned.name} (trial {learned.trial}), has {learned.gain:+.3f} (95 % interval {learned.low:+.3f} to "
         f"{learned.high:+.3f})."
     )
-
-
-def _baseline(trial: FrozenTrial) -> str | None:
-    return trial.user_attrs.get(attribute.BASELINE)
 
 
 def _score(trial: FrozenTrial, objective: Objective) -> float:

@@ -8,6 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,11 @@ from metafe.fitting import Fitted, Recipe
 from metafe.inputs import Target
 from metafe.plugins import notify
 from metafe.search import attributes as attribute
+from metafe.search.baselines import is_label_free
 from metafe.search.judging import DownstreamJudge, Judge, Judged
 from metafe.search.space import Parameters, Space
 from metafe.search.storage import Direction
+from metafe.search.view import rows_shown, two_dimensions
 from metafe.training.probe import compare
 
 # Reports of a training are numbered from 0; the score on the first fold comes after the last of them.
@@ -36,10 +39,8 @@ DIRECTIONS: dict[str, Direction] = {
     "n_parameters": "minimize",
     "n_features": "minimize",
 }
-# Five finalists, each on twice the episodes of a trial.
-JUDGED_AGAIN = 10
-# Models of this many of the best trials stay in memory, so that finalists need not be trained again.
-MODELS_KEPT = 4
+# A search that must be done by some time has room for so many trials that train on every fold as long as they may.
+FULL_TRIALS = 6
 
 
 class TrialFailedError(MetafeError):
@@ -53,15 +54,17 @@ class StorageTroubleError(MetafeError):
 class TrialExtractor(MetaFeatureExtractor):
     """An extractor of a trial, which says how its training goes and is judged on the same tasks as all others."""
 
-    def prepare(self, judge: Any, watch: Callable[[Mapping[str, float]], bool]) -> TrialExtractor:
-        """Set what makes meta-validation tasks, and what hears of each validation."""
-        self._search_judge, self._watch = judge, watch
+    def prepare(
+        self, judge: Any, watch: Callable[[Mapping[str, float]], bool], seconds: float | None
+    ) -> TrialExtractor:
+        """Set what makes meta-validation tasks, what hears of each validation, and how long training may take."""
+        self._search_judge, self._watch, self._seconds = judge, watch, seconds
         return self
 
     def fit_rows(self, data: TaskData, target: Target, encoder: Encoder | None) -> TrialExtractor:
         """Fit on the rows in use of checked data, which an encoder may have made."""
         self._fit_data(data, target, Decisions(encoder=encoder))
-        del self._search_judge, self._watch
+        del self._search_judge, self._watch, self._seconds
         return self
 
     def features(self, x: Any, rows: np.ndarray) -> np.ndarray:
@@ -71,7 +74,8 @@ class TrialExtractor(MetaFeatureExtractor):
     def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
         import dataclasses
 
-        return dataclasses.replace(super()._recipe(decisions, data), judge=self._search_judge)
+        recipe = super()._recipe(decisions, data)
+        return dataclasses.replace(recipe, judge=self._search_judge, seconds=self._seconds)
 
     def _validated(self, metrics: Mapping[str, float]) -> bool:
         return self._watch(metrics)
@@ -95,12 +99,15 @@ class Run:
         One for each fold.
     judged : list of Judged
         Likewise.
+    fresh : Judged or None
+        On fresh episodes of all folds, for a trial that has come to its end.
     fit_seconds, latencies : list of float
         Likewise; latency is in seconds for 1000 rows.
     """
 
     models: list[TrialExtractor] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
+    fresh: Judged | None = None
     fit_seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
 
@@ -144,6 +151,8 @@ class Objective:
         Whether the user has asked to stop.
     encoder : Encoder or None
         What has made arrays of the rows.
+    fold_seconds : float or None
+        Longest training on a fold.
     """
 
     space: Space
@@ -156,11 +165,13 @@ class Objective:
     deadline: float | None = None
     interrupted: bool = False
     encoder: Encoder | None = None
-    models: dict[int, list[TrialExtractor]] = field(default_factory=dict, repr=False)
+    fold_seconds: float | None = None
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave models in the process that trained them."""
-        return vars(self) | {"models": {}}
+    def be_done_by(self, deadline: float | None) -> None:
+        """Set when the search has to be done with, and with it how long a training may take."""
+        self.deadline = deadline
+        if deadline is not None:
+            self.fold_seconds = max(0.0, deadline - time.time()) / (FULL_TRIALS * len(self.judge.folds))
 
     def __call__(self, trial: Trial) -> float | tuple[float, ...]:
         """Run one trial.
@@ -188,7 +199,6 @@ class Objective:
         finally:
             self._store(trial, run, time.perf_counter() - began)
         measured = run.measured()
-        self._keep_models(trial, run)
         values = tuple(measured[name] for name in self.objectives)
         return values if len(values) > 1 else values[0]
 
@@ -208,31 +218,24 @@ class Objective:
         with warnings.catch_warnings():
             # A trial that is not good says so by its score.
             warnings.simplefilter("ignore")
-            return extractor.prepare(self.judge.source, watch).fit_rows(data, self.target, self.encoder)
-
-    def models_of(self, trial: FrozenTrial) -> list[TrialExtractor]:
-        """Return the models of a finished trial, one for each fold, trained again if another process has trained them."""
-        if trial.number not in self.models:
-            parameters = self.parameters_of(trial)
-            self.models[trial.number] = [
-                self.fit(parameters, fold, lambda metrics: False) for fold in range(len(self.judge.folds))
-            ]
-        return self.models[trial.number]
+            return extractor.prepare(self.judge.source, watch, self.fold_seconds).fit_rows(
+                data, self.target, self.encoder
+            )
 
     def parameters_of(self, trial: FrozenTrial) -> Parameters:
         """Return the extractor's parameters of a finished trial."""
         return self.space.from_json(json.loads(trial.user_attrs[attribute.PARAMETERS]))
 
     def refit_seconds(self, trials: Sequence[FrozenTrial]) -> float:
-        """Return how long it would take to judge the finalists and to fit the best of some finished trials on all rows."""
+        """Return how long it takes to judge the baselines on all rows, and would take to fit the best trial on all rows."""
         finished = [t for t in trials if t.state == TrialState.COMPLETE]
         if not finished:
             return 0.0
         best = max(finished, key=lambda t: t.values[self.objectives.index("score")])
         fits = best.user_attrs[attribute.FIT_SECONDS]
         n_train = min(len(train) for train, _ in self.judge.folds.parts)
-        judging = best.user_attrs[attribute.SECONDS] - sum(fits)
-        return float(max(fits) * len(self.data) / n_train + JUDGED_AGAIN * judging)
+        judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
+        return float(max(fits) * len(self.data) / n_train + judging)
 
     @property
     def prunes(self) -> bool:
@@ -261,7 +264,8 @@ class Objective:
                 stops.after_first(run.judged[0])
             if self.interrupted or stops.time_is_up:
                 stops.end_early()
-                return
+                break
+        run.fresh = self._judge_afresh(run)
 
     def _judge(self, model: TrialExtractor, fold: int, run: Run) -> Judged:
         seconds_per_row: list[float] = []
@@ -281,6 +285,16 @@ class Objective:
             )
         return judged
 
+    def _judge_afresh(self, run: Run) -> Judged:
+        if isinstance(self.judge, DownstreamJudge):
+            return Judged.joined(run.judged)
+        return Judged.joined(
+            [
+                self.judge.judge(partial(model.features, self.data.x), fold, fresh=True)
+                for fold, model in enumerate(run.models)
+            ]
+        )
+
     def _store(self, trial: Trial, run: Run, seconds: float) -> None:
         trial.set_user_attr(attribute.SECONDS, seconds)
         if not run.judged:
@@ -291,22 +305,19 @@ class Objective:
             attribute.FOLD_SCORES: [judged.mean for judged in run.judged],
             attribute.EPISODE_SCORES: attribute.packed(joined.scores),
             attribute.CLASS_SCORES: attribute.packed(joined.class_scores),
+            **self._for_finals(run),
             **{name: measured[name] for name in ("n_features", "n_parameters", "latency")},
         }.items():
             trial.set_user_attr(name, value)
 
-    def _keep_models(self, trial: Trial, run: Run) -> None:
-        """Keep the models of the best trials, and of baselines, which are small."""
-        self.models[trial.number] = run.models
-        learned = {
-            t.number: t.values[self.objectives.index("score")]
-            for t in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            if attribute.BASELINE not in t.user_attrs
+    def _for_finals(self, run: Run) -> dict[str, str]:
+        if run.fresh is None:
+            return {}
+        return {
+            attribute.FRESH_SCORES: attribute.packed(run.fresh.scores),
+            attribute.FRESH_CLASS_SCORES: attribute.packed(run.fresh.class_scores),
+            attribute.VIEW: attribute.packed(two_dimensions(run.models[0].features(self.data.x, rows_shown(self)))),
         }
-        if attribute.BASELINE not in trial.user_attrs:
-            learned[trial.number] = run.score
-        for number in sorted(learned, key=lambda n: learned[n], reverse=True)[MODELS_KEPT:]:
-            self.models.pop(number, None)
 
 
 class _StopRules:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +45,11 @@ from metafe.search.workers import run
 from metafe.training.progress import show_decisions
 
 if TYPE_CHECKING:
+    from metafe.fitting import Recipe
     from metafe.search.estimator import MetaFeatureSearchCV
+
+# Seconds of the refit of a search that is late already.
+SHORTEST_REFIT = 1.0
 
 
 def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any, deadline: float | None = None) -> None:
@@ -60,7 +65,7 @@ def search(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any, deadline
     """
     with quiet(estimator.verbose):
         study, objective = prepare(estimator, X, y, groups)
-        objective.deadline = deadline
+        objective.be_done_by(deadline)
         show_decisions(_decisions(estimator), estimator.verbose)
         # With nothing held out, only what is not learned can be trusted: the first of the baselines.
         n_trials = estimator.n_trials if objective.judge.folds.hold_out else 1
@@ -143,15 +148,18 @@ def refit(estimator: MetaFeatureSearchCV, objective: Objective, X: Any, y: Any, 
 
 
 class Refit(MetaFeatureExtractor):
-    """An extractor that ends its training at a deadline, with the best weights so far."""
+    """An extractor whose training is as long as there is time, with the schedule of its learning rate."""
 
     def until(self, deadline: float | None) -> Refit:
-        """Set the deadline."""
+        """Set the deadline, as `time.time` tells it."""
         self._deadline = deadline
         return self
 
-    def _validated(self, metrics: Mapping[str, float]) -> bool:
-        return self._deadline is not None and time.time() >= self._deadline
+    def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
+        recipe = super()._recipe(decisions, data)
+        if self._deadline is None:
+            return recipe
+        return dataclasses.replace(recipe, seconds=max(SHORTEST_REFIT, self._deadline - time.time()))
 
 
 def _decisions(estimator: MetaFeatureSearchCV) -> dict[str, str]:

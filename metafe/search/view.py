@@ -10,6 +10,7 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from sklearn.decomposition import PCA
 
+from metafe.search import attributes as attribute
 from metafe.search.standings import label_of
 
 if TYPE_CHECKING:
@@ -63,13 +64,10 @@ def make_view(objective: Objective, trials: Sequence[FrozenTrial], finals: Final
         The first two principal components of the standardised rows, and of the winner's features, or those of the best
         other trial where the rows have won.
     """
-    _, test = objective.judge.folds.parts[0]
+    rows = rows_shown(objective)
     y, target = objective.data.y, objective.target
-    rows = (
-        _rows_of_classes(test, y[test]) if y is not None and target.classes is not None else _spread(test, ROWS_SHOWN)
-    )
     panels = tuple(
-        (title, _in_two_dimensions(objective.models_of(trial)[0].features(objective.data.x, rows)))
+        (title, attribute.unpacked(trial.user_attrs[attribute.VIEW]).reshape(len(rows), 2))
         for title, trial in _choose(trials, finals).items()
     )
     said = f"First two principal components of {len(rows)} rows that the first fold held out"
@@ -78,6 +76,15 @@ def make_view(objective: Objective, trials: Sequence[FrozenTrial], finals: Final
     if target.classes is not None:
         return View(panels, said, classes=target.classes[y[rows]])
     return View(panels, said, values=np.asarray(y[rows]).reshape(len(rows), -1)[:, 0])
+
+
+def rows_shown(objective: Objective) -> np.ndarray:
+    """Return the numbers of the rows that are shown: some of what the first fold held out."""
+    _, test = objective.judge.folds.parts[0]
+    y = objective.data.y
+    if y is None or objective.target.classes is None:
+        return _spread(test, ROWS_SHOWN)
+    return _rows_of_classes(test, y[test])
 
 
 def _choose(trials: Sequence[FrozenTrial], finals: Finals) -> dict[str, FrozenTrial]:
@@ -104,7 +111,7 @@ def _spread(rows: np.ndarray, n: int) -> np.ndarray:
     return rows[np.unique(np.linspace(0, len(rows) - 1, min(n, len(rows)), dtype=np.int64))]
 
 
-def _in_two_dimensions(features: np.ndarray) -> np.ndarray:
+def two_dimensions(features: np.ndarray) -> np.ndarray:
     """Return the first two principal components, zeros where there are fewer."""
     points = np.zeros((len(features), 2))
     n_components = min(2, *features.shape)

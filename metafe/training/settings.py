@@ -83,10 +83,10 @@ class TrainingSettings:
         groups = list(groups)
         return _OPTIMIZERS[self.optimizer](groups, **options, fused=_can_fuse(groups))
 
-    def make_schedule(self, optimizer: Optimizer) -> LambdaLR:
-        """Return the schedule of the learning rate."""
+    def make_schedule(self, optimizer: Optimizer, share_over: Callable[[int], float]) -> LambdaLR:
+        """Return the schedule of the learning rate, as a function of how much of the training is over at a step."""
         shape = _SCHEDULES[self.schedule]
-        return LambdaLR(optimizer, lambda step: shape(min(1.0, step / max(1, self.max_steps))))
+        return LambdaLR(optimizer, lambda step: shape(min(1.0, share_over(step))))
 
 
 def _can_fuse(groups: list[dict[str, Any]]) -> bool:

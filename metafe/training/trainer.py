@@ -90,6 +90,9 @@ class Trainer:
     checkpoint : Checkpoint or None, default=None
         Where to go on from, and to write to at each validation.
     verbose : int, default=0
+    seconds : float or None, default=None
+        Longest training in time. Validations and the schedule of the learning rate then go by steps or by time, whichever is
+        further.
     on_validation : callable, default=None
         Called with the metrics of each validation; training stops, and keeps the best weights, where it returns True.
     """
@@ -111,6 +114,7 @@ class Trainer:
         compile: bool | Literal["auto"] = False,
         checkpoint: Checkpoint | None = None,
         verbose: int = 0,
+        seconds: float | None = None,
         on_validation: Callable[[Mapping[str, float]], bool | None] | None = None,
     ) -> None:
         self.algorithm = algorithm
@@ -126,6 +130,7 @@ class Trainer:
         self.dtype = dtype
         self.checkpoint = checkpoint
         self.verbose = verbose
+        self.seconds = seconds
         self.on_validation = on_validation or (lambda metrics: None)
         self.outcome = Outcome()
         compiles = resolve_compile(compile, algorithm, self.learner, settings.max_steps)
@@ -135,6 +140,8 @@ class Trainer:
         self._best_weights: dict[str, torch.Tensor] = {}
         self._without_gain = 0
         self._told_to_stop = False
+        self._began = time.perf_counter()
+        self._n_validated = 0
 
     def run(self) -> Outcome:
         """Train until the last step, until patience ends or until Ctrl-C.
@@ -150,7 +157,8 @@ class Trainer:
         use_batch_statistics(self.learner)
         self.learner.train()
         optimizer = self.settings.make_optimizer(groups)
-        schedule = self.settings.make_schedule(optimizer)
+        self._began = time.perf_counter()
+        schedule = self.settings.make_schedule(optimizer, self._share_over)
         try:
             with reuse_freed_memory(self.device):
                 self._loop(optimizer, schedule, self._resume(optimizer, schedule))
@@ -164,7 +172,7 @@ class Trainer:
         return self._finish()
 
     def _loop(self, optimizer: torch.optim.Optimizer, schedule: Any, first_step: int) -> None:
-        began, losses = time.perf_counter(), []
+        losses = []
         if first_step == 0:
             self._validate(0, math.nan)
             if self._told_to_stop:
@@ -175,18 +183,35 @@ class Trainer:
                 schedule.step()
                 done = step + 1
                 report(done)
-                if done % self.settings.validate_every and done != self.settings.max_steps:
+                share_over = self._share_over(done)
+                if not self._is_validation_due(done, share_over):
                     continue
                 loss = float(torch.stack(losses).mean())
                 if not math.isfinite(loss):
                     self._stop_diverged(done, loss)
                     return
-                metrics = self._validate(done, loss, seconds=time.perf_counter() - began)
+                metrics = self._validate(done, loss, seconds=time.perf_counter() - self._began)
                 report(done, metrics)
                 losses = []
                 self._write_checkpoint(done, optimizer, schedule)
-                if self._told_to_stop or self._without_gain >= self.settings.patience:
+                if share_over >= 1 or self._told_to_stop or self._without_gain >= self.settings.patience:
                     return
+
+    def _share_over(self, step: int) -> float:
+        """Return how much of the training is over after some steps."""
+        by_steps = step / max(1, self.settings.max_steps)
+        return by_steps if self.seconds is None else max(by_steps, self._seconds_over() / self.seconds)
+
+    def _seconds_over(self) -> float:
+        return time.perf_counter() - self._began
+
+    def _is_validation_due(self, done: int, share_over: float) -> bool:
+        if self.seconds is None:
+            return done % self.settings.validate_every == 0 or done == self.settings.max_steps
+        n_due = math.floor(share_over * self.settings.n_validations)
+        is_due = n_due > self._n_validated or share_over >= 1
+        self._n_validated = n_due
+        return is_due
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
         """Take one step of the outer optimiser and return the loss, still on the device."""

@@ -51,12 +51,12 @@ def judged_as(monkeypatch):
         noise = np.random.default_rng(0).normal(size=N_EPISODES)
         by_class = by_class or {}
 
-        def judge(trial, objective):
+        def judge(trial):
             mean = fresh[trial.number]
             classes = mean + np.asarray(by_class.get(trial.number, np.zeros(N_CLASSES)))
             return Judged(mean + 0.1 * noise + 0.01 * trial.number * np.cos(np.arange(N_EPISODES)), classes)
 
-        monkeypatch.setattr(finalists, "_judge_afresh", judge)
+        monkeypatch.setattr(finalists, "_judged_afresh", judge)
 
     return set_scores
 

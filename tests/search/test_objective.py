@@ -140,7 +140,7 @@ def test_memory_and_losses_that_are_not_finite_fail_a_trial(brief, blobs, extrac
 
 
 def test_if_every_trial_fails_one_error_groups_the_causes(brief, blobs, monkeypatch):
-    monkeypatch.setattr("metafe.search.baselines.baselines", lambda data: {})
+    monkeypatch.setattr("metafe.search.baselines.baselines", lambda data, encoder: {})
     search = brief(extractor=template(), backbones=[Faulty()], algorithms="protonet", n_trials=3)
     with pytest.raises(SearchError, match=r"3 failures: \(3 times\) backbone faulty-in-search: ZeroDivisionError"):
         search.fit(*blobs)
