@@ -1,0 +1,131 @@
+"""Log-mel spectrograms."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from metafe_audio.sounds import Errors, Sounds, why_no_array, why_no_path
+
+
+class _LogMel(Sounds):
+    default_backbone = "conv4"
+    default_augment = ("spec-augment", "stretch", "time-shift")
+
+    def describe(self, signal: np.ndarray) -> np.ndarray:
+        """Return the spectrogram ``(1, n_mels, n_frames)`` of a signal, with silence on both sides of a short one."""
+        missing = self.n_samples - len(signal)
+        return self.decibels(np.pad(signal, (missing // 2, missing - missing // 2)))[None]
+
+
+class LogMel(_LogMel):
+    """Sound files as log-mel spectrograms: how loud each band of pitches is at each time, an image for ``conv4``.
+
+    Parameters
+    ----------
+    n_mels : int, default=40
+        Bands of pitches, at least 8.
+    seconds : float or "auto", default="auto"
+        Length of all clips: the middle of longer ones is taken, shorter ones get silence on both sides. ``"auto"`` is the
+        0.95 quantile of the lengths in `fit`, from 0.2 to 10.
+    sample_rate : int or "auto", default="auto"
+        Samples a second to which files are resampled; pitches up to half of it are seen. ``"auto"`` is the rate of most files
+        in `fit`, 16000 at most.
+    errors : {"warn", "raise"}, default="warn"
+        A file that cannot be read, or has no samples, becomes zeros and is named in an `UnreadableRowWarning`, or ends the call.
+
+    Attributes
+    ----------
+    sample_rate_ : int
+    seconds_ : float
+
+    Notes
+    -----
+    Channels are averaged. Windows of 32 ms, one every 16 ms, from which `librosa` computes mel bands. Values are decibels above
+    a floor 80 below the loudest value of the clip, so that the level of a recording does not matter and silence is 0; a silent
+    clip is 0 all over, and is no error. Only the part of a file that is used is decoded. What was read is kept by
+    `metafe.contracts.RowCache` until the file changes.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import soundfile
+    >>> from metafe.contracts import Seeds
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder, "tone.wav")
+    ...     soundfile.write(path, np.sin(np.arange(8000)), 8000)
+    ...     LogMel().fit([path], Seeds(0)).encode([path]).shape
+    (1, 1, 40, 63)
+    """
+
+    name = "log-mel"
+    reads = "sound files"
+
+    def __init__(
+        self,
+        n_mels: int = 40,
+        seconds: float | Literal["auto"] = "auto",
+        sample_rate: int | Literal["auto"] = "auto",
+        errors: Errors = "warn",
+    ) -> None:
+        self.n_mels = n_mels
+        self.seconds = seconds
+        self.sample_rate = sample_rate
+        self.errors = errors
+
+    def _why_no_clip(self, row: Any) -> str | None:
+        return why_no_path(self.name, row)
+
+
+class LogMelOfArrays(_LogMel):
+    """Arrays of samples as log-mel spectrograms: how loud each band of pitches is at each time, an image for ``conv4``.
+
+    Parameters
+    ----------
+    n_mels : int, default=40
+        Bands of pitches, at least 8.
+    seconds : float or "auto", default="auto"
+        Length of all clips: the middle of longer ones is taken, shorter ones get silence on both sides. ``"auto"`` is the
+        0.95 quantile of the lengths in `fit`, from 0.2 to 10.
+    sample_rate : int, default=16000
+        Samples a second that the arrays have. Nothing is resampled.
+    errors : {"warn", "raise"}, default="warn"
+        An array without samples, or with one that is not finite, becomes zeros and is named in an `UnreadableRowWarning`, or
+        ends the call.
+
+    Attributes
+    ----------
+    sample_rate_ : int
+    seconds_ : float
+
+    Notes
+    -----
+    What `LogMel` gives for files of these samples.
+
+    Examples
+    --------
+    >>> from metafe.contracts import Seeds
+    >>> tones = [np.sin(np.arange(8000)), np.sin(np.arange(4000))]
+    >>> LogMelOfArrays(sample_rate=8000, seconds=1.0).fit(tones, Seeds(0)).encode(tones).shape
+    (2, 1, 40, 63)
+    """
+
+    name = "log-mel-of-arrays"
+    reads = "sound"
+
+    def __init__(
+        self,
+        n_mels: int = 40,
+        seconds: float | Literal["auto"] = "auto",
+        sample_rate: int = 16_000,
+        errors: Errors = "warn",
+    ) -> None:
+        self.n_mels = n_mels
+        self.seconds = seconds
+        self.sample_rate = sample_rate
+        self.errors = errors
+
+    def _why_no_clip(self, row: Any) -> str | None:
+        return why_no_array(self.name, row)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, sounds
+
+from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds, UnreadableRowWarning
+
+RATE = 8000
+
+
+def encoded(encoder, rows):
+    return encoder.fit(rows, Seeds(0)).encode(rows)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A function that writes samples to a file and returns its path."""
+
+    def write(samples, rate=RATE, name="clip.wav"):
+        soundfile.write(tmp_path / name, samples, rate)
+        return str(tmp_path / name)
+
+    return write
+
+
+def test_a_tone_is_loudest_in_its_band_and_time(make_tone):
+    low, high = (encoded(LogMelOfArrays(sample_rate=RATE, seconds=0.5), [make_tone(p, 0.5)])[0, 0] for p in (300, 2000))
+    assert low.max() == high.max() == 80
+    assert low.argmax(0)[16] < high.argmax(0)[16]
+    assert abs(int(low.max(0).argmax()) - 16) <= 1, "The tone is loudest in its middle."
+
+
+def test_files_and_arrays_give_the_same(tones, files):
+    parameters = {"seconds": 0.5, "n_mels": 20}
+    of_files = encoded(LogMel(**parameters), files)
+    of_arrays = encoded(LogMelOfArrays(sample_rate=RATE, **parameters), tones[0])
+    np.testing.assert_array_equal(of_files, of_arrays)
+
+
+def test_level_does_not_matter(tones):
+    clip = tones[0][0]
+    loud, quiet, whole = encoded(
+        LogMelOfArrays(sample_rate=RATE), [clip, clip / 1000, (clip * 30000).round().astype(np.int16)]
+    )
+    np.testing.assert_allclose(loud, quiet, atol=1e-2)
+    assert np.abs(loud - whole).mean() < 1, "Rounding to 16 bits is noise that is hardly heard."
+
+
+def test_short_clips_get_silence_on_both_sides(make_tone):
+    short = encoded(LogMelOfArrays(sample_rate=RATE, seconds=1.0), [make_tone(500, 0.3)])[0, 0]
+    assert short.shape[1] == 63
+    assert not short[:, :20].any()
+    assert not short[:, -20:].any()
+    assert short[:, 31].any()
+
+
+def test_of_long_clips_the_middle_is_taken(make_tone, written):
+    middle = make_tone(500, 0.4)
+    long = np.concatenate([make_tone(2000, 1.0), middle, make_tone(2000, 1.0)])
+    encoder = LogMelOfArrays(sample_rate=RATE, seconds=0.4)
+    expected = encoded(encoder, [middle])
+    np.testing.assert_array_equal(encoder.encode([long]), expected)
+    path = written(long)
+    np.testing.assert_allclose(encoded(LogMel(seconds=0.4), [path]), expected, atol=0.5)
+
+
+def test_a_silent_clip_is_zeros_and_no_error():
+    assert not encoded(LogMelOfArrays(sample_rate=RATE), [np.zeros(3000), np.zeros(5000)]).any()
+
+
+@pytest.mark.parametrize("n_samples", [1, 5, 100])
+def test_a_clip_shorter_than_a_window_is_heard(n_samples):
+    clip = np.ones(n_samples)
+    assert encoded(LogMelOfArrays(sample_rate=RATE), [clip, np.ones(5000)])[0].any()
+
+
+def test_channels_are_averaged(make_tone, written):
+    clip = make_tone(500, 0.4)
+    stereo = written(np.stack([clip, clip], axis=1), name="stereo.wav")
+    mono = written(clip, name="mono.wav")
+    np.testing.assert_allclose(*encoded(LogMel(), [mono, stereo]), atol=1e-3)
+
+
+def test_rates_are_brought_to_that_of_most_files(make_tone, written):
+    paths = [written(make_tone(500, 0.4, rate), rate, f"{i}.wav") for i, rate in enumerate([8000, 8000, 22050])]
+    encoder = LogMel().fit(paths, Seeds(0))
+    assert encoder.sample_rate_ == 8000
+    first, _, resampled = encoder.encode(paths)
+    assert np.abs(first - resampled)[first > 40].mean() < 1
+
+
+def test_the_highest_rate_is_16_khz_unless_told(written):
+    path = written(np.ones(44100), 44100)
+    assert LogMel().fit([path], Seeds(0)).sample_rate_ == 16000
+    assert LogMel(sample_rate=44100).fit([path], Seeds(0)).sample_rate_ == 44100
+
+
+@pytest.mark.parametrize(("lengths", "expected"), [([0.3] * 95 + [2.0] * 5, 0.3), ([0.01], 0.2), ([30.0], 10.0)])
+def test_the_length_is_a_high_quantile(lengths, expected):
+    clips = [np.ones(round(seconds * RATE), dtype=np.int16) for seconds in lengths]
+    settled = LogMelOfArrays(sample_rate=RATE).fit(clips, Seeds(0)).seconds_
+    assert settled == pytest.approx(expected, abs=0.1)
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3", "aiff", "au"])
+def test_every_kind_of_file_is_read(make_tone, written, suffix):
+    encoded_file = encoded(LogMel(), [written(make_tone(500, 0.5), name=f"clip.{suffix}")])
+    assert encoded_file.max() == 80
+
+
+def test_files_that_cannot_be_read_are_zeros_and_named_once(files, tmp_path):
+    broken, empty = tmp_path / "broken.wav", tmp_path / "empty.wav"
+    broken.write_bytes(b"RIFF, but no more")
+    soundfile.write(empty, np.zeros(0), RATE)
+    rows = [files[0], str(tmp_path / "none.wav"), broken, str(empty), files[1]]
+    encoder = LogMel(seconds=0.5).fit(files, Seeds(0))
+    for _ in range(2):
+        with pytest.warns(
+            UnreadableRowWarning, match=r"log-mel could not read 3 of 5 clips.*none.wav.*no samples"
+        ) as caught:
+            blank = encoder.encode(rows)
+        assert len(caught) == 1
+    assert not blank[1:4].any()
+    np.testing.assert_array_equal(blank[[0, 4]], encoder.encode(files[:2]))
+
+
+def test_a_file_that_is_repaired_is_read(files, tmp_path):
+    path = tmp_path / "clip.wav"
+    path.write_bytes(b"nothing")
+    encoder = LogMel(seconds=0.5).fit(files, Seeds(0))
+    with pytest.warns(UnreadableRowWarning):
+        encoder.encode([path])
+    path.write_bytes(Path(files[0]).read_bytes())
+    np.testing.assert_array_equal(encoder.encode([path]), encoder.encode(files[:1]))
+
+
+def test_arrays_that_cannot_be_read_are_zeros_and_named_once(tones):
+    rows = [*tones[0][:4], np.zeros(0), np.array([1.0, np.nan] * 500), *[np.zeros(0)] * 5]
+    with pytest.warns(
+        UnreadableRowWarning, match=r"7 of 11 .*row 4 \(no samples\); row 5 .*finite.*; and 2 more\."
+    ) as caught:
+        blank = encoded(LogMelOfArrays(sample_rate=RATE), rows)
+    assert len(caught) == 1
+    assert not blank[4:].any()
+
+
+def test_what_cannot_be_read_can_be_an_error(files, tmp_path):
+    encoder = LogMel(errors="raise").fit(files, Seeds(0))
+    with pytest.raises(InvalidInputError, match=r"^log-mel needs clips that can be read; row 1, '.*none\.wav', cannot"):
+        encoder.encode([files[0], str(tmp_path / "none.wav")])
+
+
+def test_nothing_to_read_is_an_error(tmp_path):
+    with pytest.raises(InvalidInputError, match=r"got 2, and none of 2 that were looked at can \(LibsndfileError"):
+        LogMel().fit([tmp_path / "a.wav", tmp_path / "b.wav"], Seeds(0))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "rows"),
+    [
+        (LogMel(), "a.wav"),
+        (LogMel(), []),
+        (LogMel(), [3]),
+        (LogMel(), [np.zeros(2000)]),
+        (LogMel(), 3),
+        (LogMelOfArrays(), ["a.wav"]),
+        (LogMelOfArrays(), [np.zeros((2, 3000))]),
+        (LogMelOfArrays(), [[0.0, 1.0]]),
+        (MfccMeans(), [None]),
+    ],
+    ids=str,
+)
+def test_what_is_no_clip_is_refused(encoder, rows):
+    reason = encoder.accepts(rows)
+    assert reason.startswith(f"{encoder.name} needs ")
+    with pytest.raises(InvalidInputError, match="needs"):
+        encoder.fit(rows, Seeds(0))
+
+
+@pytest.mark.parametrize(
+    ("encoder", "name", "value"),
+    [
+        (LogMel, "n_mels", 4),
+        (LogMel, "seconds", 0),
+        (LogMel, "seconds", "long"),
+        (LogMel, "sample_rate", 10),
+        (LogMel, "errors", "ignore"),
+        (MfccMeans, "n_coefficients", 0),
+        (MfccMeans, "n_coefficients", 41),
+    ],
+    ids=str,
+)
+def test_a_parameter_that_cannot_be_is_named(files, encoder, name, value):
+    with pytest.raises(InvalidParameterError, match=f"^{encoder.name} {name} must be .*; got {value!r}"):
+        encoder(**{name: value}).fit(files, Seeds(0))
+
+
+def test_arrays_need_a_rate(tones):
+    with pytest.raises(InvalidParameterError, match=r"sample_rate must be a whole number of at least 1000; got 'auto'"):
+        LogMelOfArrays(sample_rate="auto").fit(tones[0], Seeds(0))
+
+
+def test_a_file_is_read_once_ever(files, monkeypatch):
+    first = encoded(LogMel(), files)
+    monkeypatch.setattr(sounds, "read_file", None)
+    np.testing.assert_array_equal(encoded(LogMel(), files), first)
+
+
+def test_mfcc_means_are_those_of_librosa(files):
+    encoder = MfccMeans(13, deviations=True).fit(files, Seeds(0))
+    statistics = encoder.encode(files[:3])
+    assert statistics.shape == (3, 26)
+    from librosa.feature import mfcc
+
+    bands = encoder.decibels(sounds.read_file(files[0], RATE, encoder.seconds_))
+    coefficients = mfcc(S=bands, n_mfcc=13)
+    np.testing.assert_allclose(statistics[0, :13], coefficients.mean(1), rtol=1e-3, atol=1e-2)
+    np.testing.assert_allclose(statistics[0, 13:], coefficients.std(1), rtol=1e-3, atol=1e-2)

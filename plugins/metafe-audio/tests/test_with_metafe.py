@@ -1,0 +1,101 @@
+"""The distribution as metafe sees it once it is installed."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import subprocess
+import sys
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import metafe_audio
+import numpy as np
+import pytest
+from metafe_audio import LogMel, MfccMeans
+
+import metafe
+from metafe.plugins import registry
+
+PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
+SOURCES = [*Path(metafe_audio.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+
+LOAD_AND_TRANSFORM = """
+import sys, numpy, metafe
+numpy.save(sys.argv[2], metafe.load(sys.argv[1]).transform(sys.argv[3:]))
+"""
+
+
+def extractor(**parameters):
+    return metafe.MetaFeatureExtractor(max_steps=2, validation_fraction=0, random_state=0, **parameters)
+
+
+def test_the_listing_shows_distribution_and_version():
+    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-audio"}
+    number = version("metafe-audio")
+    encoders = {("encoder", name, number) for name in ("log-mel", "log-mel-of-arrays", "mfcc-means")}
+    assert listed == encoders | {("augmentation", name, number) for name in ("spec-augment", "stretch", "time-shift")}
+
+
+def test_registering_imports_no_heavy_library():
+    code = "import sys, metafe_audio; assert not {'librosa', 'soundfile', 'numba'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_files_are_what_an_extractor_takes(files, tones):
+    fitted = extractor(backbone="conv4").fit(files, tones[1])
+    assert fitted.encoder_.name == "log-mel"
+    assert fitted.transform(files[:3]).shape == (3, fitted.n_features_out_)
+    assert fitted.decisions_["augment"].startswith("spec-augment, stretch, time-shift")
+
+
+def test_arrays_are_what_an_extractor_takes(tones):
+    fitted = extractor(encoder="log-mel-of-arrays").set_params(encoder__sample_rate=8000).fit(*tones)
+    assert fitted.transform(tones[0][:3]).shape == (3, fitted.n_features_out_)
+
+
+def test_the_network_for_images_is_the_default(files, tones):
+    validated = metafe.MetaFeatureExtractor(max_steps=1, random_state=0)
+    with warnings.catch_warnings(record=True):
+        validated.fit(files, tones[1])
+    assert validated.validation_ is not None
+    assert "conv4" in validated.decisions_["backbone"]
+
+
+@pytest.mark.parametrize("encoder", [LogMel(n_mels=16), MfccMeans(deviations=True)], ids=["log-mel", "mfcc-means"])
+def test_saved_features_are_the_same_in_another_process(tmp_path, files, tones, encoder):
+    fitted = extractor(encoder=encoder, backbone="mlp" if encoder.name == "mfcc-means" else "conv4").fit(
+        files, tones[1]
+    )
+    fitted.save(tmp_path / "saved")
+    paths = [str(tmp_path / "saved"), str(tmp_path / "features.npy")]
+    subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths, *files[:20]], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(paths[1]), fitted.transform(files[:20]))
+
+
+def test_a_fitted_extractor_can_be_pickled(files, tones):
+    fitted = extractor().fit(files, tones[1])
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(files[:5]), fitted.transform(files[:5]))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+def test_only_what_metafe_makes_public_is_imported(path):
+    imported = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(node.module or "")
+            assert not node.level, "Imports are absolute."
+    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
+
+
+def test_imported_names_are_exported():
+    from metafe import contracts, plugins, testing
+
+    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
+                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
