@@ -40,7 +40,9 @@ DIRECTIONS: dict[str, Direction] = {
     "n_features": "minimize",
 }
 # A search that must be done by some time has room for so many trials that train on every fold as long as they may.
-FULL_TRIALS = 6
+FULL_TRIALS = 5
+# What the refit has of that time at least, where trainings were cut short: longer ones would have been better.
+REFIT_SHARE = 0.4
 
 
 class TrialFailedError(MetafeError):
@@ -235,7 +237,12 @@ class Objective:
         fits = best.user_attrs[attribute.FIT_SECONDS]
         n_train = min(len(train) for train, _ in self.judge.folds.parts)
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
-        return float(max(fits) * len(self.data) / n_train + judging)
+        return float(max(max(fits) * len(self.data) / n_train, self._least_refit_seconds(max(fits))) + judging)
+
+    def _least_refit_seconds(self, longest_fit: float) -> float:
+        if self.fold_seconds is None or longest_fit < self.fold_seconds:
+            return 0.0
+        return REFIT_SHARE * FULL_TRIALS * len(self.judge.folds) * self.fold_seconds
 
     @property
     def prunes(self) -> bool:

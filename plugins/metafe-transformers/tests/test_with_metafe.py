@@ -13,7 +13,7 @@ from pathlib import Path
 import metafe_transformers
 import numpy as np
 import pytest
-from metafe_transformers import Tokens, Transformer
+from metafe_transformers import TextEncoder, Tokens, Transformer
 
 import metafe
 from metafe.contracts import Seeds
@@ -61,6 +61,21 @@ def test_training_changes_the_additions_alone(model, texts):
     }
     assert changed
     assert all("lora" in name for name in changed)
+
+
+def test_texts_are_what_an_extractor_takes(model, texts):
+    rows, y = texts * 15, np.arange(15 * len(texts)) % len(texts)
+    fitted = extractor("identity").set_params(encoder=TextEncoder(model)).fit(rows, y)
+    assert fitted.transform(rows[:3]).shape == (3, 16)
+    adapted = extractor(Transformer(model), augment="auto").set_params(encoder=Tokens(model)).fit(rows, y)
+    assert adapted.transform(rows[:3]).shape == (3, 16)
+    assert adapted.decisions_["augment"].startswith("none")
+
+
+def test_the_encoder_for_text_is_found_by_itself():
+    found = [p for p in registry().listing() if p.kind == "encoder" and p.distribution == "metafe-transformers"]
+    by_default = {p.name for p in found if registry().get("encoder", p.name).by_default}
+    assert by_default == {"text-encoder"}
 
 
 def test_ids_survive_the_augmentation_of_numbers(model, texts):

@@ -44,8 +44,9 @@ class Tokens(Encoder):
     """
 
     name = "tokens"
+    reads = "text"
     # Embeddings are what text becomes unless somebody asks for tokens.
-    reads = "text as tokens"
+    by_default = False
     default_backbone = "transformer"
     # Ids are no quantities.
     default_augment = ()

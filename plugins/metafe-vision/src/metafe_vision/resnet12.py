@@ -79,9 +79,9 @@ class ResNet12(ImageBackbone):
         self.channels = channels
 
     def search_space(self, problem: Problem) -> dict[str, Distribution | When]:
-        """Declare width, drop-out and pooling."""
+        """Declare width, drop-out and pooling; the width of the papers takes a long time without an accelerator."""
         return {
-            "width": Int(8, 64, log=True),
+            "width": Int(8, 32, log=True),
             "dropout": Float(0.0, 0.3),
             "pooling": Categorical(["mean", "flatten"]),
         }
