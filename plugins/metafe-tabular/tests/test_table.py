@@ -209,8 +209,9 @@ def test_cells_that_cannot_be_read_may_be_an_error():
         (pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), r"got \['a'\] more than once"),
         (pd.DataFrame({"x": [1, 1], "y": [None, None]}), "a column that differs between rows; got 2 rows"),
         (pd.DataFrame({"x": [np.inf, np.inf]}), "a column that differs"),
+        (pd.DataFrame({"x": [None, None]}), "a column that differs"),
     ],
-    ids=["lists", "times", "complex", "names", "constant", "infinite"],
+    ids=["lists", "times", "complex", "names", "constant", "infinite", "empty"],
 )
 def test_a_table_that_cannot_be_used_is_refused(frame, message):
     with pytest.raises(InvalidInputError, match=message):

@@ -223,12 +223,12 @@ class Table(Encoder):
 
 def _formats(columns: dict[Hashable, np.ndarray]) -> dict[Hashable, dict[str, Any]]:
     """Return for each column of words what skrub reads it as, and how dates are written."""
-    import pandas as pd
-    from skrub import Cleaner
-
     names = [name for name, cells in columns.items() if any(cell is not None for cell in cells)]
     if not names:
         return {}
+    import pandas as pd
+    from skrub import Cleaner
+
     cleaner = Cleaner(parse_numbers=True, drop_null_fraction=None)
     frame = pd.DataFrame({str(i): pd.Series(columns[name], dtype="str") for i, name in enumerate(names)})
     cleaned = cleaner.fit_transform(frame)
