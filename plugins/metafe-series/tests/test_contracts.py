@@ -11,7 +11,7 @@ from metafe.testing import AugmentationContract, BackboneContract, EncoderContra
 
 class TestSeries(EncoderContract):
     @pytest.fixture(
-        params=[Series(), Series(length=20, how="pad", normalise=False), Series(how="pad"), Series(length=3)],
+        params=[Series(), Series(20, "pad", normalise=True), Series(how="pad"), Series(3, normalise=True)],
         ids=["defaults", "pad", "longest", "short"],
     )
     def plugin(self, request):

@@ -13,7 +13,7 @@ def fitted(rows, **parameters):
 
 def encoded(row, length, **parameters):
     """Return the single channel of one row at a common length."""
-    return fitted([row], length=length, **{"normalise": False, **parameters}).encode([row])[0, 0]
+    return fitted([row], length=length, **parameters).encode([row])[0, 0]
 
 
 def test_shorter_series_are_stretched_by_lines():
@@ -54,7 +54,7 @@ def test_the_common_length_is_settled_in_fit(how, lengths, common):
 def test_each_channel_of_each_series_is_normalised():
     rng = np.random.default_rng(0)
     rows = [rng.normal(5, 3, size=(2, 20)), 1e30 * rng.normal(size=(2, 20)), 1e-30 * rng.normal(size=(2, 20))]
-    X = fitted(rows).encode(rows)
+    X = fitted(rows, normalise=True).encode(rows)
     np.testing.assert_allclose(X.mean(axis=2), 0, atol=1e-6)
     np.testing.assert_allclose(X.std(axis=2), 1, rtol=1e-5)
 
@@ -63,7 +63,7 @@ def test_each_channel_of_each_series_is_normalised():
 @pytest.mark.parametrize("how", ["resample", "pad"])
 def test_constant_series_are_zero_where_normalised(row, how):
     rows = [np.arange(10.0), row]
-    assert not fitted(rows, how=how).encode(rows)[1].any()
+    assert not fitted(rows, how=how, normalise=True).encode(rows)[1].any()
 
 
 def test_a_single_value_stays_where_not_normalised():

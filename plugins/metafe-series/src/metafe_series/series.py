@@ -35,8 +35,9 @@ class Series(Encoder):
     how : {"resample", "pad"}, default="resample"
         ``"resample"`` stretches or squeezes each series to the common length; ``"pad"`` adds zeros after its end, or cuts
         what lies beyond.
-    normalise : bool, default=True
+    normalise : bool, default=False
         Whether each channel of each series is brought to mean 0 and standard deviation 1, so that its shape alone counts.
+        Where level and amplitude say something, as in most raw measurements, this throws it away.
     errors : {"warn", "raise"}, default="warn"
         What becomes of rows that cannot be read: a warning names them, and they are zeros, or an error names the first.
 
@@ -60,7 +61,7 @@ class Series(Encoder):
     Examples
     --------
     >>> rows = [np.arange(9.0), np.arange(18.0), np.array([[1.0, np.nan, 1.0]])]
-    >>> encoded = Series(normalise=False).fit(rows, Seeds(0)).encode(rows)
+    >>> encoded = Series().fit(rows, Seeds(0)).encode(rows)
     >>> encoded.shape
     (3, 1, 9)
     >>> encoded[1, 0].tolist()
@@ -76,7 +77,7 @@ class Series(Encoder):
         self,
         length: int | Literal["auto"] = "auto",
         how: Literal["resample", "pad"] = "resample",
-        normalise: bool = True,
+        normalise: bool = False,
         errors: Literal["warn", "raise"] = "warn",
     ) -> None:
         self.length = length
