@@ -16,6 +16,7 @@ from metafe.contracts import (
     Seeds,
     kind_of_input,
 )
+from metafe.contracts.input_kinds import has_words
 from metafe.inputs import check_rows
 from metafe.plugins import registry, resolve
 
@@ -141,6 +142,9 @@ def _automatic(kind: str, X: Any) -> Encoder | None:
     if kind == "array":
         return None
     fitting = _encoders_for(kind)
+    if not fitting and kind == "table" and not has_words(X):
+        # What is wrong with numbers that have gaps is said where numbers are checked.
+        return None
     if not fitting:
         raise MissingDependencyError(
             f"X must be numbers, or there must be an encoder that reads it; got {kind}. Run: pip install "

@@ -23,7 +23,8 @@ _ENCODE = "Encode strings first, for example with sklearn.preprocessing.OneHotEn
 _FIXES = (
     (
         "contains NaN",
-        "All values must be finite. Fill gaps, for example with sklearn.impute.SimpleImputer, or drop rows.",
+        "All values must be finite. Fill gaps, for example with sklearn.impute.SimpleImputer, or drop rows; "
+        "metafe-tabular reads tables that have some.",
     ),
     ("contains infinity", "All values must be finite. Replace those that are not, or drop their rows."),
     ("could not convert", f"All values must be numbers. {_ENCODE}"),

@@ -112,6 +112,7 @@ HOOKS = {
     "metafe_register_algorithms": [],
     "metafe_register_task_sources": [],
     "metafe_register_augmentations": [],
+    "metafe_register_encoders": [],
     "metafe_fit_started": ["extractor", "settings"],
     "metafe_step_finished": ["extractor", "step", "metrics"],
     "metafe_fit_finished": ["extractor"],

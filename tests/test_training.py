@@ -210,7 +210,7 @@ class TestSettings:
     def test_schedules(self, schedule, expected):
         settings = TrainingSettings(max_steps=100, learning_rate=2.0, schedule=schedule)
         optimizer = settings.make_optimizer([{"params": [nn.Parameter(torch.zeros(1))]}])
-        scheduler, rates = settings.make_schedule(optimizer), []
+        scheduler, rates = settings.make_schedule(optimizer, lambda step: step / 100), []
         for _ in range(100):
             rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()

@@ -46,7 +46,7 @@ def kind_of_input(X: Any) -> str:
     'series'
     """
     if is_data_frame(X):
-        return "table" if _has_gaps_or_words(X) else "array"
+        return "table" if has_words(X) or _has_gaps(X) else "array"
     rows = _as_sequence(X)
     if rows is None or not len(rows):
         return "array"
@@ -63,13 +63,24 @@ def is_data_frame(X: Any) -> bool:
     return type(X).__name__ == "DataFrame" and type(X).__module__.split(".")[0] in ("pandas", "polars")
 
 
-def _has_gaps_or_words(frame: Any) -> bool:
-    if type(frame).__module__.startswith("polars"):
-        return not all(dtype.is_numeric() for dtype in frame.dtypes) or any(
+def has_words(frame: Any) -> bool:
+    """Tell whether a data frame has columns that are not numbers."""
+    if _is_polars(frame):
+        return not all(dtype.is_numeric() or str(dtype) == "Boolean" for dtype in frame.dtypes)
+    return any(dtype.kind not in "biuf" for dtype in frame.dtypes)
+
+
+def _has_gaps(frame: Any) -> bool:
+    if _is_polars(frame):
+        return any(
             frame[name].null_count() or (frame[name].dtype.is_float() and frame[name].is_nan().any())
             for name in frame.columns
         )
-    return any(dtype.kind not in "biuf" for dtype in frame.dtypes) or bool(frame.isna().to_numpy().any())
+    return bool(frame.isna().to_numpy().any())
+
+
+def _is_polars(frame: Any) -> bool:
+    return type(frame).__module__.startswith("polars")
 
 
 def _as_sequence(X: Any) -> Sequence[Any] | None:

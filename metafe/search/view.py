@@ -91,7 +91,8 @@ def _choose(trials: Sequence[FrozenTrial], finals: Finals) -> dict[str, FrozenTr
     """Return what is looked at, by title."""
     by_number = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
     rows = next((trial for trial in by_number.values() if label_of(trial) == STANDARDISED_ROWS), None)
-    others = [finals.winner.trial, *(row.trial for row in finals.finalists if not row.is_baseline)]
+    learned_first = sorted(finals.finalists, key=lambda row: row.is_baseline)
+    others = [finals.winner.trial, *(row.trial for row in learned_first)]
     other = next((number for number in others if rows is None or number != rows.number), None)
     chosen = {} if rows is None else {STANDARDISED_ROWS: rows}
     if other is not None:

@@ -24,7 +24,9 @@ def test_the_winner_is_saved_and_transforms(cli: Any, files: Path, tmp_path: Pat
     saved = metafe.load(tmp_path / "out")
     assert list(saved.feature_names_in_) == cli.COLUMNS
     assert saved.verbose == 0
-    assert re.search(r"standardised rows \(baseline\) +0 +0\.\d{3} ± 0\.\d{3} +[+-]0\.\d{3}", result.stdout)
+    assert re.search(
+        r"(standardised rows|rows on one scale) \(baseline\) +\d +0\.\d{3} ± 0\.\d{3} +[+-]0\.\d{3}", result.stdout
+    )
     assert "judged again on 3 folds by class" in result.stdout
     assert f"Saved {saved.n_features_out_} features a row in {tmp_path / 'out'}" in result.stdout
     assert "What the search found" in (tmp_path / "r" / "index.html").read_text(encoding="utf-8")

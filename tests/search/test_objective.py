@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 
 import numpy as np
 import optuna
@@ -185,17 +184,6 @@ def test_no_trial_goes_on_when_time_is_up(brief, blobs, patient):
     search.fit(*blobs)
     assert patient.steps < 200
     assert len(search.study_.get_trials(states=(optuna.trial.TrialState.RUNNING,))) == 0
-
-
-def test_the_refit_ends_with_the_time_allowed(blobs, patient):
-    from metafe.search.procedure import Refit
-
-    extractor = Refit("mlp", patient.name, max_steps=2000, augment=None, random_state=0).until(time.time())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        extractor.fit(*blobs)
-    assert patient.steps == 0
-    assert len(extractor.history_) == 1
 
 
 def test_time_for_not_even_one_trial_is_an_error(brief, blobs, monkeypatch):
