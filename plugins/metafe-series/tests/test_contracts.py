@@ -47,7 +47,7 @@ class TestInceptionTime(SeriesBackboneContract):
 
 class TestDilatedConv(SeriesBackboneContract):
     @pytest.fixture(
-        params=[DilatedConv(width=6, n_features=5), DilatedConv(2, 3, 2, 4, dropout=0.2)], ids=["defaults", "dropout"]
+        params=[DilatedConv(width=6, n_features=5), DilatedConv(2, 3, 2, 4, 0.2, "max")], ids=["defaults", "others"]
     )
     def plugin(self, request):
         return request.param

@@ -9,8 +9,8 @@ from torch.func import functional_call
 import metafe
 from metafe.contracts import InvalidParameterError
 
-NETWORKS = [InceptionTime(3, 2, 5), DilatedConv(2, 3, 2, 4)]
-IDS = ["inception-time", "dilated-conv"]
+NETWORKS = [InceptionTime(3, 2, 5), DilatedConv(2, 3, 2, 4), DilatedConv(2, 3, 2, 4, pooling="max")]
+IDS = ["inception-time", "dilated-conv", "dilated-conv, max"]
 
 
 def built(backbone, shape=(2, 12), seed=0):
@@ -84,6 +84,7 @@ def test_kernels_are_odd_and_no_longer_than_the_series(longest, length, kernels)
         (InceptionTime(longest_kernel=2.5), "inception-time longest_kernel must be .*; got 2.5"),
         (InceptionTime(dropout=1), "inception-time dropout must be at least 0 and below 1; got 1"),
         (DilatedConv(kernel=0), "dilated-conv kernel must be"),
+        (DilatedConv(pooling="last"), "dilated-conv pooling must be one of"),
         (DilatedConv(dropout=-0.1), "dilated-conv dropout must be .*; got -0.1"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metafe.contracts import Distribution, Float, Int, Problem, When, check_sizes
+from metafe.contracts import Categorical, Distribution, Float, Int, Problem, When, check_choice, check_sizes
 from metafe_series.network import SeriesBackbone, check_dropout
 
 SLOPE = 0.01
 
 
 class DilatedConv(SeriesBackbone):
-    """Residual blocks of two causal convolutions, dilated by 1, 2, 4 and so on; the greatest value over time counts.
+    """Residual blocks of two causal convolutions, dilated by 1, 2, 4 and so on, pooled over time at the end.
 
     Parameters
     ----------
@@ -26,6 +28,8 @@ class DilatedConv(SeriesBackbone):
         Width of the features.
     dropout : float, default=0.0
         Share of channels set to zero in training, after each block.
+    pooling : {"mean", "max"}, default="mean"
+        What becomes of the values over time: their mean, or the greatest as in the paper, which needs more data.
 
     Notes
     -----
@@ -42,21 +46,29 @@ class DilatedConv(SeriesBackbone):
     name = "dilated-conv"
 
     def __init__(
-        self, depth: int = 5, width: int = 40, kernel: int = 3, n_features: int = 64, dropout: float = 0.0
+        self,
+        depth: int = 5,
+        width: int = 40,
+        kernel: int = 3,
+        n_features: int = 64,
+        dropout: float = 0.0,
+        pooling: Literal["mean", "max"] = "mean",
     ) -> None:
         self.depth = depth
         self.width = width
         self.kernel = kernel
         self.n_features = n_features
         self.dropout = dropout
+        self.pooling = pooling
 
     def search_space(self, problem: Problem) -> dict[str, Distribution | When]:
-        """Declare depth, width, kernel and drop-out."""
+        """Declare depth, width, kernel, drop-out and pooling."""
         return {
             "depth": Int(2, 8),
             "width": Int(16, 80, log=True),
             "kernel": Int(2, 7),
             "dropout": Float(0.0, 0.3),
+            "pooling": Categorical(["mean", "max"]),
         }
 
     def build(self, input_shape: tuple[int, ...]) -> nn.Module:
@@ -79,13 +91,15 @@ class DilatedConv(SeriesBackbone):
         """
         check_sizes("dilated-conv", depth=self.depth, width=self.width, kernel=self.kernel, n_features=self.n_features)
         check_dropout("dilated-conv", self.dropout)
+        check_choice("dilated-conv", "pooling", self.pooling, ("mean", "max"))
         n_channels, length = input_shape
         dilations = [2**i for i in range(self.depth) if i == 0 or 2**i < length]
         blocks: list[nn.Module] = []
         for i, dilation in enumerate(dilations):
             blocks.append(_Block(self.width if i else n_channels, self.width, self.kernel, dilation))
             blocks += [nn.Dropout1d(self.dropout)] if self.dropout else []
-        return nn.Sequential(*blocks, nn.AdaptiveMaxPool1d(1), nn.Flatten(), nn.Linear(self.width, self.n_features))
+        pool = nn.AdaptiveMaxPool1d(1) if self.pooling == "max" else nn.AdaptiveAvgPool1d(1)
+        return nn.Sequential(*blocks, pool, nn.Flatten(), nn.Linear(self.width, self.n_features))
 
 
 class _Block(nn.Module):
