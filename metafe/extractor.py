@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,13 +215,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         PluginContractError
             A plugin that returned what its contract forbids.
         """
-        before = dict(vars(self))
-        try:
+        with unchanged_by_errors(self):
             self._fit(X, y, groups)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
         return self
 
     def transform(self, X: Any) -> np.ndarray:
@@ -602,6 +598,18 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if spec == "auto":
             raise InvalidParameterError(f"{asked_for} needs a named {name}; got {name}='auto'. Set {name}= too.")
         setattr(self, name, resolve(_KIND_OF_PARAMETER[name], spec))
+
+
+@contextmanager
+def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
+    """Leave an estimator as it was where the code inside raises."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def _is_auto(value: Any) -> bool:

@@ -24,7 +24,7 @@ KEYS_AT_ONCE = 900
 # Larger results lie on disk, so that memory does not grow with the number of rows.
 LARGEST_IN_MEMORY = 2**28
 SECONDS_TO_WAIT = 60.0
-PAGE_BYTES = 2**14
+PAGE_BYTES, CHUNK_KILOBYTES = 2**14, 2**15
 # What is thrown away when the cache is full, so that the next rows find room.
 SHARE_FREED = 0.2
 
@@ -110,7 +110,8 @@ class RowCache:
                 result.put(which, values)
                 if store:
                     good = [k for k, i in enumerate(which) if i not in unreadable]
-                    store.keep(self._configuration, [full[which[k]] for k in good], values[good])
+                    kept = values if len(good) == len(which) else values[good]
+                    store.keep(self._configuration, [full[which[k]] for k in good], kept)
         return result.array()
 
     @contextmanager
@@ -228,7 +229,7 @@ def _throw_away(path: Path) -> None:
     """Remove a damaged file. A process that has it open goes on with what no longer has a name."""
     _log.warning(f"The cache of encoded rows is damaged and begins anew: {path}.")
     with suppress(OSError):
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-journal"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
@@ -243,7 +244,9 @@ class _Store:
         try:
             # Rows are often larger than a page of the usual size.
             self._connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
-            self._connection.execute("PRAGMA journal_mode=WAL")
+            # A write-ahead log would write each row twice. A chunk of rows stays in memory until it is written as a whole.
+            self._connection.execute("PRAGMA journal_mode=TRUNCATE")
+            self._connection.execute(f"PRAGMA cache_size=-{CHUNK_KILOBYTES}")
             self._connection.execute("PRAGMA synchronous=OFF")
             self._connection.executescript(_TABLES)
         except BaseException:
@@ -277,7 +280,7 @@ class _Store:
             run("INSERT OR REPLACE INTO layouts VALUES (?, ?, ?)", layout)
             self._connection.executemany(
                 "INSERT OR REPLACE INTO rows (key, used, value) VALUES (?, ?, ?)",
-                ((key, now, row.tobytes()) for key, row in zip(keys, values, strict=True)),
+                ((key, now, row.data) for key, row in zip(keys, values, strict=True)),
             )
             run("COMMIT")
 
@@ -307,7 +310,9 @@ class _Store:
         now = int(time.time())
         stale = f"used < {now - 3600} AND key IN ({marks})"
         if self._connection.execute(f"SELECT 1 FROM rows WHERE {stale} LIMIT 1", keys).fetchone():  # noqa: S608
-            self._connection.execute(f"UPDATE rows SET used = {now} WHERE {stale}", keys)  # noqa: S608
+            # What may only be read, in a folder that others fill, can still be read.
+            with suppress(sqlite3.OperationalError):
+                self._connection.execute(f"UPDATE rows SET used = {now} WHERE {stale}", keys)  # noqa: S608
 
     def _make_room(self, n_bytes: int) -> None:
         """Throw away what was not used for longest, where the file would grow above its bound."""

@@ -192,13 +192,10 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         SearchError
             The storage cannot be reached or holds another search; every trial failed.
         """
-        before = dict(vars(self))
-        try:
+        from metafe.extractor import unchanged_by_errors
+
+        with unchanged_by_errors(self):
             self._fit(X, y, groups)
-        except BaseException:
-            self.__dict__.clear()
-            self.__dict__.update(before)
-            raise
         return self
 
     def transform(self, X: Any) -> np.ndarray:
