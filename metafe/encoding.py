@@ -17,7 +17,7 @@ from metafe.contracts import (
     kind_of_input,
 )
 from metafe.contracts.input_kinds import has_words
-from metafe.inputs import check_rows
+from metafe.inputs import FEWEST_ROWS, check_number_of_rows
 from metafe.plugins import registry, resolve
 
 # Where an encoder for each kind of input comes from, if nothing that is installed has one.
@@ -78,20 +78,18 @@ def fit_and_encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.nda
     -------
     ndarray of shape (n, *row_shape)
     """
-    check_rows(estimator, X, raw=True, reset=True)
+    check_number_of_rows(X, FEWEST_ROWS)
     validate_data(estimator, X, reset=True, skip_check_array=True)
     if encoder.fit(X, ENCODER_SEEDS) is not encoder:
         raise PluginContractError(f"Encoder {encoder.name!r} must return itself from fit. Fix its fit.")
-    return encode(estimator, encoder, X)
+    return encode(encoder, X)
 
 
-def encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.ndarray:
+def encode(encoder: Encoder, X: Any) -> np.ndarray:
     """Return rows encoded, each on its own.
 
     Parameters
     ----------
-    estimator : BaseEstimator
-        Whose names of columns are compared where ``X`` has columns.
     encoder : Encoder
         Fitted.
     X : sequence of length n
@@ -103,14 +101,13 @@ def encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.ndarray:
     Raises
     ------
     InvalidInputError
-        No rows, other columns than in fit, or rows of another kind.
+        No rows, or what the encoder does not accept: rows of another kind, other columns than in fit.
     PluginContractError
         The encoder returned something else than one finite row of numbers for each.
     """
-    check_rows(estimator, X, raw=True, reset=False)
+    check_number_of_rows(X)
     if reason := encoder.accepts(X):
         raise InvalidInputError(reason)
-    validate_data(estimator, X, reset=False, skip_check_array=True)
     encoded = encoder.encode(X)
     is_right = (
         isinstance(encoded, np.ndarray)

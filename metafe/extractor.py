@@ -557,7 +557,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         from metafe.inputs import check_rows
 
         raw = self.backbone_.raw_input
-        rows = check_rows(self, X, raw=raw, reset=False) if self.encoder_ is None else encode(self, self.encoder_, X)
+        rows = check_rows(self, X, raw=raw, reset=False) if self.encoder_ is None else encode(self.encoder_, X)
         if not raw and rows.shape[1:] != self.input_shape_:
             raise InvalidInputError(
                 f"X must have rows of shape {self.input_shape_}, as in fit; got {rows.shape[1:]}. Resize or reshape them."

@@ -83,10 +83,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, raw: bool, reset: bool) -> A
         Not numeric, not finite, or too few rows.
     """
     if raw:
-        n_rows = _num_samples(X)
-        fewest = FEWEST_ROWS if reset else 1
-        if n_rows < fewest:
-            raise InvalidInputError(f"X must have at least {fewest} samples; got {n_rows}. Pass more rows.")
+        check_number_of_rows(X, FEWEST_ROWS if reset else 1)
         return X
     with _saying_the_fix():
         rows = validate_data(
@@ -101,6 +98,19 @@ def check_rows(estimator: BaseEstimator, X: Any, *, raw: bool, reset: bool) -> A
         raise InvalidInputError(f"X must hold numbers; got values of type {rows.dtype}. Convert them to numbers first.")
     # No other library knows numbers wider than float64.
     return rows.astype(np.float64) if rows.dtype.itemsize > 8 else rows
+
+
+def check_number_of_rows(X: Any, fewest: int = 1) -> None:
+    """Check that there are as many rows as are needed.
+
+    Raises
+    ------
+    InvalidInputError
+        There are fewer.
+    """
+    n_rows = _num_samples(X)
+    if n_rows < fewest:
+        raise InvalidInputError(f"X must have at least {fewest} samples; got {n_rows}. Pass more rows.")
 
 
 def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | None = None) -> Target:
