@@ -2,17 +2,24 @@
 
     python benchmarks/search_quality.py FOLDER [--seconds 300] [--seeds 3] [--data digits optdigits ...]
 
-FOLDER holds tabular/optdigits.csv, segment.csv and soybean.csv, the class in the last column, and omniglot/ with
-images_background_small1.zip; digits are scikit-learn's. About two thirds of the classes are searched with, the others judged on,
+FOLDER holds tabular/optdigits.csv, segment.csv and soybean.csv, the class in the last column, omniglot/ with
+images_background_small1.zip, banking77/test.csv (text and category; needs metafe-transformers) and fsdd/recordings.zip (names
+begin with the digit; needs metafe-audio); digits are scikit-learn's. About two thirds of the classes are searched with, the others judged on,
 in as many splits as there are seeds. Every arm is judged on the same episodes. Hindsight is the best of the rows as they
-are, standardised, PCA, LDA, NCA and a plainly supervised network, chosen for each split by the novel classes themselves.
+are, standardised, PCA, LDA, NCA and a plainly supervised network, chosen for each split by the novel classes themselves; of text
+and sound, the rows are what the encoder makes of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
+import csv
+import shutil
+import tempfile
 import time
 import warnings
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,18 +53,38 @@ def omniglot(folder: Path) -> Table:
     return images[chosen], characters[chosen]
 
 
+def banking77(folder: Path) -> Table:
+    """Return customers' questions and what they are about."""
+    with (folder / "banking77" / "test.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return np.array([row["text"] for row in rows]), np.array([row["category"] for row in rows])
+
+
+def fsdd(folder: Path) -> Table:
+    """Return the files of spoken digits, unpacked for as long as this process runs, and digit and speaker as their class."""
+    unpacked = Path(tempfile.mkdtemp(prefix="metafe-fsdd-"))
+    atexit.register(shutil.rmtree, unpacked)
+    with zipfile.ZipFile(folder / "fsdd" / "recordings.zip") as archive:
+        archive.extractall(unpacked)
+    paths = sorted(unpacked.rglob("*.wav"))
+    return np.array([str(path) for path in paths]), np.array([path.stem.rpartition("_")[0] for path in paths])
+
+
 DATA: dict[str, Callable[[Path], Table]] = {
     "digits": lambda folder: load_digits(return_X_y=True),
     "optdigits": lambda folder: read_table(folder / "tabular" / "optdigits.csv"),
     "segment": lambda folder: read_table(folder / "tabular" / "segment.csv"),
     "soybean": lambda folder: read_table(folder / "tabular" / "soybean.csv"),
     "omniglot": omniglot,
+    "banking77": banking77,
+    "fsdd": fsdd,
 }
 
 
 def by_hand(X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, Any]:
     """Return fitted transformers of flat rows: what a user would try first."""
-    flat = X.reshape(len(X), -1).astype(np.float64)
+    encoder = MetaFeatureExtractor("identity").fit(X).encoder_
+    flat = flat_rows(X, encoder)
     some = np.random.default_rng(seed).permutation(len(flat))[:ROWS_FOR_NCA]
     arms = {
         "raw": FunctionTransformer().fit(flat),
@@ -68,21 +95,29 @@ def by_hand(X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, Any]:
             flat[some], y[some]
         ),
     }
-    return {name: _OfFlatRows(transformer) for name, transformer in arms.items()}
+    return {name: _OfFlatRows(transformer, encoder) for name, transformer in arms.items()}
+
+
+def flat_rows(X: np.ndarray, encoder: Any) -> np.ndarray:
+    """Return rows, or what an encoder makes of them, as vectors."""
+    rows = X if encoder is None else encoder.encode(X)
+    return rows.reshape(len(rows), -1).astype(np.float64)
 
 
 class _OfFlatRows:
-    def __init__(self, transformer: Any) -> None:
+    def __init__(self, transformer: Any, encoder: Any) -> None:
         self.transformer = transformer
+        self.encoder = encoder
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         """Return the features of rows of any shape."""
-        return self.transformer.transform(X.reshape(len(X), -1).astype(np.float64))
+        return self.transformer.transform(flat_rows(X, self.encoder))
 
 
 def supervised(X: np.ndarray, y: np.ndarray, seed: int) -> MetaFeatureExtractor:
     """Return a plainly supervised network."""
-    return MetaFeatureExtractor("conv4" if X.ndim > 2 else "mlp", "supervised", random_state=seed).fit(X, y)
+    has_images = X.ndim > 2 or str(X[0]).endswith(".wav")
+    return MetaFeatureExtractor("conv4" if has_images else "mlp", "supervised", random_state=seed).fit(X, y)
 
 
 def split(X: np.ndarray, y: np.ndarray, seed: int) -> tuple[Table, Table]:
