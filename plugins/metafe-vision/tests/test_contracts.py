@@ -28,7 +28,7 @@ class TestImageFiles(EncoderContract):
 
 class TestResNet12(BackboneContract):
     @pytest.fixture(
-        params=[ResNet12(width=4), ResNet12(width=4, dropout=0.0, pooling="flatten")], ids=["defaults", "flatten"]
+        params=[ResNet12(width=4), ResNet12(width=4, dropout=0.2, pooling="flatten")], ids=["defaults", "flatten"]
     )
     def plugin(self, request):
         return request.param
@@ -41,7 +41,7 @@ class TestResNet12Layouts(BackboneContract):
 
     @pytest.fixture
     def plugin(self):
-        return ResNet12(width=4, block_size=2)
+        return ResNet12(width=4, dropout=0.1, block_size=2)
 
 
 class TestHorizontalFlip(AugmentationContract):
