@@ -21,7 +21,7 @@ from metafe.algorithms import (
     Untrained,
 )
 from metafe.augmentations import Affine, FeatureDropout, Noise, Rotate90
-from metafe.backbones import MLP, PLDA, Conv4, Identity, SklearnTransformer
+from metafe.backbones import MLP, PLDA, Adapter, Conv4, Identity, SklearnTransformer
 from metafe.plugins import registry
 from metafe.tasks import AugmentTasks, ClassTasks, ClusterTasks, ColumnTasks, GroupTasks, RowTasks, Sinusoid
 from metafe.testing import AugmentationContract, BackboneContract, MetaAlgorithmContract, TaskSourceContract
@@ -35,6 +35,8 @@ BACKBONES = [
     MLP(normalisation="batch", dropout=0.5),
     Conv4(width=4),
     Conv4(depth=2, width=4, normalisation="layer", activation="gelu", dropout=0.2, pooling="mean"),
+    Adapter(),
+    Adapter("all", width=5, rate=1.0, direction_only=False),
     PLDA(),
     PLDA(scaling="all"),
     SklearnTransformer(),

@@ -72,6 +72,8 @@ class TextEncoder(Encoder):
 
     name = "text-encoder"
     reads = "text"
+    # A network that begins at random would first have to find again what the embedding knows.
+    default_backbone = "adapter"
 
     def __init__(
         self,
