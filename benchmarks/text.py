@@ -35,6 +35,7 @@ BASELINES: dict[str, Any] = {
 }
 ARMS: dict[str, Callable[[int], MetaFeatureExtractor]] = {
     "defaults": lambda seed: MetaFeatureExtractor(random_state=seed),
+    "adapter": lambda seed: MetaFeatureExtractor("adapter", random_state=seed),
     "plda": lambda seed: MetaFeatureExtractor("plda", random_state=seed),
     "mlp, protonet": lambda seed: MetaFeatureExtractor("mlp", "protonet", random_state=seed),
 }
