@@ -82,7 +82,7 @@ def fit_and_encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.nda
     validate_data(estimator, X, reset=True, skip_check_array=True)
     if encoder.fit(X, ENCODER_SEEDS) is not encoder:
         raise PluginContractError(f"Encoder {encoder.name!r} must return itself from fit. Fix its fit.")
-    return encode(encoder, X)
+    return _encoded(encoder, X)
 
 
 def encode(encoder: Encoder, X: Any) -> np.ndarray:
@@ -108,6 +108,10 @@ def encode(encoder: Encoder, X: Any) -> np.ndarray:
     check_number_of_rows(X)
     if reason := encoder.accepts(X):
         raise InvalidInputError(reason)
+    return _encoded(encoder, X)
+
+
+def _encoded(encoder: Encoder, X: Any) -> np.ndarray:
     encoded = encoder.encode(X)
     is_right = (
         isinstance(encoded, np.ndarray)

@@ -94,8 +94,7 @@ class Judge:
         Judged
         """
         validator = (self._fresh_validators if fresh else self._validators)[fold]
-        batches = validator.batches_of_used(transform(validator.used_rows))
-        return Judged(probe_tasks(batches), probe_classes(batches))
+        return _judged(transform, validator)
 
     def judge_on_all(self, transform: Transform) -> Judged:
         """Score features of all rows, on episodes over all classes at once: for what has not learned from labels.
@@ -111,8 +110,7 @@ class Judge:
         """
         n_episodes = FRESH_EPISODES_IN_FOLD * len(self.folds)
         validator = Validator(self.source, self.data, n_episodes, self.seeds.child("judge on all"), torch.device("cpu"))
-        batches = validator.batches_of_used(transform(validator.used_rows))
-        return Judged(probe_tasks(batches), probe_classes(batches))
+        return _judged(transform, validator)
 
     @cached_property
     def _validators(self) -> list[Validator]:
@@ -140,6 +138,11 @@ class Judge:
             f"Every fold must have held-out rows to judge on; got {self.folds.said}: {' '.join(dict.fromkeys(reasons))} "
             "Pass more rows, or another cv."
         )
+
+
+def _judged(transform: Transform, validator: Validator) -> Judged:
+    batches = validator.batches_of_used(transform(validator.used_rows))
+    return Judged(probe_tasks(batches), probe_classes(batches))
 
 
 def judging_sources(data: TaskData) -> list[TaskSource]:
@@ -176,8 +179,8 @@ class DownstreamJudge:
         self.seeds = Seeds(0)
         self.source = judging_sources(data)[-1]
 
-    def judge(self, transform: Transform, fold: int, fresh: bool = False) -> Judged:
-        """Fit the final estimator on the training rows of a fold and score it on the test rows; there is no fresh score."""
+    def judge(self, transform: Transform, fold: int) -> Judged:
+        """Fit the final estimator on the training rows of a fold and score it on the test rows."""
         train, test = self.folds.parts[fold]
         fitted = clone(self.final_estimator).fit(transform(train), self.y[train])
         score = self.scorer(fitted, transform(test), self.y[test])

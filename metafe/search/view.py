@@ -11,14 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 from sklearn.decomposition import PCA
 
 from metafe.search import attributes as attribute
+from metafe.search.baselines import STANDARDISED
 from metafe.search.standings import label_of
 
 if TYPE_CHECKING:
     from metafe.search.finalists import Finals
     from metafe.search.objective import Objective
-
-# As the baselines call them.
-STANDARDISED_ROWS = "standardised rows"
 
 # More cannot be told apart by colour, or seen at all.
 CLASSES_SHOWN = 8
@@ -90,11 +88,11 @@ def rows_shown(objective: Objective) -> np.ndarray:
 def _choose(trials: Sequence[FrozenTrial], finals: Finals) -> dict[str, FrozenTrial]:
     """Return what is looked at, by title."""
     by_number = {trial.number: trial for trial in trials if trial.state == TrialState.COMPLETE}
-    rows = next((trial for trial in by_number.values() if label_of(trial) == STANDARDISED_ROWS), None)
+    rows = next((trial for trial in by_number.values() if label_of(trial) == STANDARDISED), None)
     learned_first = sorted(finals.finalists, key=lambda row: row.is_baseline)
     others = [finals.winner.trial, *(row.trial for row in learned_first)]
     other = next((number for number in others if rows is None or number != rows.number), None)
-    chosen = {} if rows is None else {STANDARDISED_ROWS: rows}
+    chosen = {} if rows is None else {STANDARDISED: rows}
     if other is not None:
         role = "winner" if other == finals.winner.trial else "best other"
         chosen[f"{label_of(by_number[other])} ({role})"] = by_number[other]
