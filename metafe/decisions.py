@@ -12,6 +12,7 @@ from metafe.contracts import (
     Augmentation,
     Backbone,
     Encoder,
+    ImageBackbone,
     InvalidParameterError,
     MetaAlgorithm,
     ProblemKind,
@@ -74,17 +75,17 @@ class Decisions:
         self.said["backbone"] = f"{identity!r}, since {reason}"
         self.said.pop("augment", None)
 
-    def tasks(self, spec: str | TaskSource, data: TaskData) -> TaskSource | None:
+    def tasks(self, spec: str | TaskSource, data: TaskData, backbone: str | Backbone = "auto") -> TaskSource | None:
         """Return the task source; None where there is nothing to make tasks of.
 
         Without ``y``, ``"auto"`` takes ``augment`` for images, ``columns`` for flat rows of at least 8 columns, and none
-        for other rows or fewer than 200 of them.
+        for other rows, fewer than 200 of them, or images that the backbone takes for plain matrices.
         """
         if spec != "auto":
             return resolve("task source", spec)
         name: str | None
         if data.kind == "unlabelled":
-            name, reason = _tasks_without_labels(data)
+            name, reason = _tasks_without_labels(data, backbone)
         elif data.groups is not None:
             name, reason = "groups", "since groups were given"
         elif data.kind == "classification":
@@ -119,10 +120,12 @@ class Decisions:
         return chosen
 
 
-def _tasks_without_labels(data: TaskData) -> tuple[str | None, str]:
+def _tasks_without_labels(data: TaskData, backbone: str | Backbone) -> tuple[str | None, str]:
     if not isinstance(data.x, np.ndarray) or len(data) < FEWEST_UNLABELLED_ROWS:
         return None, f"since there is no y, and not {FEWEST_UNLABELLED_ROWS} rows of numbers to make tasks of"
     if _are_images(data.x):
+        if data.x.ndim == 3 and backbone != "auto" and not isinstance(resolve("backbone", backbone), ImageBackbone):
+            return None, "since there is no y, and no augmentation fits rows that the backbone takes for matrices"
         return "augment", "since there is no y, and rows are images"
     if data.x.ndim == 2 and data.x.shape[1] >= FEWEST_UNLABELLED_COLUMNS:
         return "columns", "since there is no y, and rows have columns to make tasks of"

@@ -463,7 +463,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise InvalidParameterError(
                 f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
             )
-        source = decisions.tasks(self.tasks, data)
+        source = decisions.tasks(self.tasks, data, self.backbone)
         reason = source.accepts(data) if source else None
         if reason:
             raise InvalidInputError(reason)
