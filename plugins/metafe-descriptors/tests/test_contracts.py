@@ -1,10 +1,10 @@
-"""Both descriptors keep the contract of a backbone, on every layout and size of images."""
+"""All descriptors keep the contract of a backbone, on every layout and size of images."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from metafe_descriptors import Hog, Sift
+from metafe_descriptors import ColourHistogram, Hog, Lbp, Sift
 
 from metafe.testing import BackboneContract
 
@@ -42,6 +42,45 @@ class TestHogLayouts(BackboneContract):
         return Hog()
 
 
+class TestLbp(BackboneContract):
+    @pytest.fixture(
+        params=[Lbp(), Lbp(n_radii=1, n_points=12, rotation_invariant=True, grid=5, n_jobs=2)],
+        ids=["defaults", "invariant"],
+    )
+    def plugin(self, request):
+        return request.param
+
+
+class TestLbpLayouts(BackboneContract):
+    @pytest.fixture(params=LAYOUTS, ids=str)
+    def data(self, request):
+        return random_images(request.param, np.uint8)
+
+    @pytest.fixture
+    def plugin(self):
+        return Lbp()
+
+
+class TestColourHistogram(BackboneContract):
+    @pytest.fixture(params=["hsv", "lab", "rgb"])
+    def plugin(self, request):
+        return ColourHistogram(request.param, joint=request.param != "lab", grid=3, n_jobs=2)
+
+    @pytest.fixture
+    def data(self):
+        return random_images((3, 12, 10))
+
+
+class TestColourHistogramLayouts(BackboneContract):
+    @pytest.fixture(params=[(8, 8), (3, 16, 16), (16, 12, 3), (1, 12, 12)], ids=str)
+    def data(self, request):
+        return random_images(request.param, np.uint8)
+
+    @pytest.fixture
+    def plugin(self):
+        return ColourHistogram()
+
+
 class TestSift(BackboneContract):
     @pytest.fixture(
         params=[Sift(smallest_side=16), Sift(3, "l1", smallest_side=16, n_vocabulary_images=12, n_jobs=2)],
@@ -66,12 +105,12 @@ class TestSiftLayouts(BackboneContract):
         return Sift(n_words=8, smallest_side=12)
 
 
-class TestHogOnFlatRows(BackboneContract):
+class TestFlatRows(BackboneContract):
     @pytest.fixture
     def data(self):
         X, y = random_images((3, 8, 16))
         return X.reshape(len(X), -1), y
 
-    @pytest.fixture
-    def plugin(self):
-        return Hog(image_shape=(3, 8, 16))
+    @pytest.fixture(params=[Hog, Lbp, ColourHistogram], ids=lambda kind: kind.name)
+    def plugin(self, request):
+        return request.param(image_shape=(3, 8, 16))

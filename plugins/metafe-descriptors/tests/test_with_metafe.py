@@ -12,7 +12,7 @@ from pathlib import Path
 import metafe_descriptors
 import numpy as np
 import pytest
-from metafe_descriptors import Hog, Sift
+from metafe_descriptors import ColourHistogram, Hog, Lbp, Sift
 from sklearn.base import clone
 
 import metafe
@@ -34,11 +34,11 @@ def extractor(backbone):
 def test_the_listing_shows_distribution_and_version():
     listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-descriptors"}
     number = version("metafe-descriptors")
-    assert listed == {("backbone", "hog", number), ("backbone", "sift", number)}
+    assert listed == {("backbone", name, number) for name in ("hog", "sift", "lbp", "colour-histogram")}
     assert not [p for p in registry().listing() if p.error]
 
 
-@pytest.mark.parametrize(("name", "width"), [("hog", 1764), ("sift", 64)])
+@pytest.mark.parametrize(("name", "width"), [("hog", 1764), ("sift", 64), ("lbp", 708), ("colour-histogram", 32)])
 def test_a_name_stands_for_the_backbone(shapes, name, width):
     X, y = shapes
     features = extractor(name).fit(X, y).transform(X[:5])
@@ -58,7 +58,14 @@ def test_parameters_can_be_set_through_the_extractor(shapes):
 
 
 @pytest.mark.parametrize(
-    "backbone", [Hog(orientations=4), Sift(n_words=8, norm="l1", image_shape=(24, 24))], ids=["hog", "sift"]
+    "backbone",
+    [
+        Hog(orientations=4),
+        Sift(n_words=8, norm="l1", image_shape=(24, 24)),
+        Lbp(rotation_invariant=True),
+        ColourHistogram(),
+    ],
+    ids=lambda backbone: backbone.name,
 )
 def test_saved_features_are_the_same_in_another_process(tmp_path, shapes, backbone):
     X, y = shapes

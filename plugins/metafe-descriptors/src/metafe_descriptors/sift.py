@@ -20,8 +20,10 @@ from metafe.contracts import (
     When,
     check_choice,
     check_sizes,
+    content_key,
 )
-from metafe_descriptors.descriptor import Descriptor
+from metafe_descriptors.descriptor import Descriptor, stretched_grey
+from metafe_descriptors.pages import cached_vectors
 
 Norm = Literal["hellinger", "l1"]
 
@@ -66,6 +68,8 @@ class Sift(Descriptor):
     and Zisserman, "Three Things Everyone Should Know to Improve Object Retrieval", 2012. Channels are averaged, and
     each image is stretched to its own full range, since the thresholds of SIFT are absolute. An image without
     keypoints, such as one of a single colour, has a histogram of zeros.
+
+    The cache keeps keypoints and not histograms, so that other words of the same images need no other search for them.
 
     Examples
     --------
@@ -120,7 +124,7 @@ class Sift(Descriptor):
         check_choice("sift", "norm", self.norm, get_args(Norm))
         n_images = min(self.n_vocabulary_images, len(X))
         chosen = np.sort(seeds.numpy("vocabulary").choice(len(X), n_images, replace=False))
-        found = np.concatenate(self.map(self._keypoints, self.images(X)[chosen]))
+        found = np.concatenate([_rooted(keypoints) for keypoints in self._keypoints(self.images(X)[chosen])])
         if not len(found):
             raise InvalidInputError(
                 f"sift needs images with keypoints; got {n_images} without any. Use images with corners or spots, "
@@ -129,19 +133,31 @@ class Sift(Descriptor):
         self.words_ = _centres(found, self.n_words, seeds.integer("words") % 2**32)
         return self
 
-    def describe(self, image: np.ndarray) -> np.ndarray:
-        """Return the histogram of words of one image ``(C, H, W)``."""
-        keypoints = self._keypoints(image)
-        # The squared norm of a keypoint is the same for all words and cannot change which is nearest.
-        distances = (self.words_**2).sum(axis=1) - 2 * keypoints @ self.words_.T
-        counts = np.bincount(distances.argmin(axis=1), minlength=len(self.words_))
-        shares = counts / max(1, len(keypoints))
-        return np.sqrt(shares) if self.norm == "hellinger" else shares
+    def encode(self, X: Any) -> np.ndarray:
+        """Return the histogram of words of each image.
 
-    def _keypoints(self, image: np.ndarray) -> np.ndarray:
-        """Return the descriptors of the keypoints of one image ``(C, H, W)``, ``(n_keypoints, 128)`` float32."""
-        prepared = self._prepare(image)
-        none = np.empty((0, N_VALUES), dtype=np.float32)
+        Parameters
+        ----------
+        X : array-like of shape (n, H, W), (n, C, H, W), (n, H, W, C) or, with ``image_shape``, (n, n_pixels)
+
+        Returns
+        -------
+        ndarray of shape (n, n_words) float32
+        """
+        return np.stack([self._histogram(keypoints) for keypoints in self._keypoints(self.images(X))])
+
+    def _keypoints(self, images: np.ndarray) -> list[np.ndarray]:
+        """Return the descriptors of the keypoints of each image ``(C, H, W)``, from the cache where they are known."""
+        return cached_vectors(
+            self.cache(smallest_side=self.smallest_side),
+            [content_key(image) for image in images],
+            lambda which: self.map(self._search, (images[i] for i in which)),
+        )
+
+    def _search(self, image: np.ndarray) -> np.ndarray:
+        """Return the descriptors of the keypoints of one image ``(C, H, W)``, ``(n_keypoints, 128)`` uint8."""
+        prepared = self._enlarged(stretched_grey(image))
+        none = np.empty((0, N_VALUES), dtype=np.uint8)
         if not prepared.any():
             return none
         sift = SIFT()
@@ -152,20 +168,27 @@ class Sift(Descriptor):
             if "found no features" in str(error):
                 return none
             raise
-        values = np.asarray(sift.descriptors, dtype=np.float32)
-        return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
+        return np.asarray(sift.descriptors, dtype=np.uint8)
 
-    def _prepare(self, image: np.ndarray) -> np.ndarray:
-        """Average channels, stretch to the range from 0 to 1 and enlarge; zeros for an image of a single colour."""
-        grey = np.asarray(image, dtype=np.float64).mean(axis=0)
-        lowest, highest = grey.min(), grey.max()
-        if lowest == highest:
-            return np.zeros_like(grey)
-        grey = (grey - lowest) / (highest - lowest)
+    def _histogram(self, keypoints: np.ndarray) -> np.ndarray:
+        """Return the histogram of words of one image, ``(n_words,)`` float32."""
+        # The squared norm of a keypoint is the same for all words and cannot change which is nearest.
+        distances = (self.words_**2).sum(axis=1) - 2 * _rooted(keypoints) @ self.words_.T
+        counts = np.bincount(distances.argmin(axis=1), minlength=len(self.words_))
+        shares = counts / max(1, len(keypoints))
+        return (np.sqrt(shares) if self.norm == "hellinger" else shares).astype(np.float32)
+
+    def _enlarged(self, grey: np.ndarray) -> np.ndarray:
         scale = self.smallest_side / min(grey.shape)
         if scale <= 1:
             return grey
         return resize(grey, [round(scale * side) for side in grey.shape], order=1)
+
+
+def _rooted(keypoints: np.ndarray) -> np.ndarray:
+    """Return the square roots of the shares of each keypoint's values, ``(n_keypoints, 128)`` float32."""
+    values = keypoints.astype(np.float32)
+    return np.sqrt(values / np.maximum(values.sum(axis=1, keepdims=True), 1))
 
 
 def _centres(descriptors: np.ndarray, n_words: int, seed: int) -> np.ndarray:
