@@ -1,10 +1,10 @@
-"""The encoder and both networks keep their contracts."""
+"""The encoder and the backbones keep their contracts."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from metafe_tabular import FTTransformer, Table, TabularResNet
+from metafe_tabular import FTTransformer, TabICL, Table, TabPFN, TabularResNet
 
 from metafe.testing import BackboneContract, EncoderContract
 
@@ -57,6 +57,26 @@ class TestTabularResNet(BackboneContract):
     )
     def plugin(self, request):
         return request.param
+
+    @pytest.fixture
+    def data(self):
+        return rows_with_few_values()
+
+
+class TestTabICL(BackboneContract):
+    @pytest.fixture
+    def plugin(self, tabicl_weights):
+        return TabICL(tabicl_weights, context_size=20)
+
+    @pytest.fixture
+    def data(self):
+        return rows_with_few_values()
+
+
+class TestTabPFN(BackboneContract):
+    @pytest.fixture
+    def plugin(self, tabpfn_weights):
+        return TabPFN(tabpfn_weights, context_size=20)
 
     @pytest.fixture
     def data(self):

@@ -13,7 +13,7 @@ import metafe_tabular
 import numpy as np
 import pandas as pd
 import pytest
-from metafe_tabular import Table
+from metafe_tabular import TabICL, Table, TabPFN
 
 import metafe
 from metafe.contracts import Seeds
@@ -27,7 +27,14 @@ import sys, numpy, pandas, metafe
 loaded = metafe.load(sys.argv[1])
 numpy.save(sys.argv[3], loaded.transform(pandas.read_pickle(sys.argv[2])))
 """
-HEAVY = {"skrub", "polars", "rtdl_num_embeddings", "rtdl_revisiting_models"}
+LOAD_AND_EMBED = """
+import sys, numpy, metafe
+folder, *names = sys.argv[1:]
+rows = numpy.load(f"{folder}/rows.npy")
+for name in names:
+    numpy.save(f"{folder}/{name}.npy", metafe.load(f"{folder}/{name}").transform(rows))
+"""
+HEAVY = {"skrub", "polars", "rtdl_num_embeddings", "rtdl_revisiting_models", "tabicl", "tabpfn"}
 LIST_PLUGINS = f"""
 import sys
 from metafe.plugins import registry
@@ -60,7 +67,7 @@ def extractor(backbone, **parameters):
 def test_the_listing_shows_distribution_and_version():
     listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-tabular"}
     number = version("metafe-tabular")
-    kinds = {"encoder": ["table"], "backbone": ["ft-transformer", "tabular-resnet"]}
+    kinds = {"encoder": ["table"], "backbone": ["ft-transformer", "tabicl", "tabpfn", "tabular-resnet"]}
     assert listed == {(kind, name, number) for kind, names in kinds.items() for name in names}
     assert not [p for p in registry().listing() if p.error]
 
@@ -82,6 +89,21 @@ def test_saved_features_are_the_same_in_another_process(tmp_path, table):
     paths = [str(tmp_path / name) for name in ("saved", "rows.pickle", "features.npy")]
     subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths], check=True, timeout=120)
     np.testing.assert_array_equal(np.load(paths[-1]), features)
+
+
+def test_saved_embeddings_are_the_same_in_another_process(tmp_path, tabicl_weights, tabpfn_weights, monkeypatch):
+    monkeypatch.setenv("METAFE_CACHE", "off")
+    y = np.arange(100) % 5
+    X = np.random.default_rng(0).normal(size=(100, 4)) + y[:, None]
+    np.save(tmp_path / "rows.npy", X[:20])
+    expected = {}
+    for backbone in (TabICL(tabicl_weights, context_size=40), TabPFN(tabpfn_weights, context_size=40)):
+        fitted = extractor(backbone, algorithm="untrained").fit(X, y)
+        fitted.save(tmp_path / backbone.name)
+        expected[backbone.name] = fitted.transform(X[:20])
+    subprocess.run([sys.executable, "-c", LOAD_AND_EMBED, str(tmp_path), *expected], check=True, timeout=120)
+    for name, features in expected.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), features)
 
 
 def test_a_fitted_extractor_can_be_pickled(table):
