@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from metafe_transformers import TextEncoder, Tokens, Transformer
+from metafe_transformers import ImageEncoder, ImageTransformer, SoundEncoder, TextEncoder, Tokens, Transformer
 
 from metafe.contracts import Seeds
 from metafe.testing import BackboneContract, EncoderContract
@@ -47,3 +47,50 @@ class TestTransformer(BackboneContract):
     def data(self, model, texts):
         rows = [f"{text} {text}" for text in texts] * 3
         return Tokens(model).fit(rows, Seeds(0)).encode(rows), np.arange(24) % 4
+
+
+class TestImageEncoder(EncoderContract):
+    @pytest.fixture(
+        params=[("vit", {}), ("dinov2", {"pooling": "cls"}), ("convnext", {"normalise": False})],
+        ids=lambda param: param[0],
+    )
+    def plugin(self, request, saved):
+        name, parameters = request.param
+        return ImageEncoder(saved(name), **parameters)
+
+    @pytest.fixture
+    def rows(self, image_files):
+        return image_files
+
+
+class TestSoundEncoder(EncoderContract):
+    @pytest.fixture(
+        params=[("wav2vec2", {}), ("whisper", {"pooling": "last"}), ("ast", {"pooling": "cls", "seconds": 0.3})],
+        ids=lambda param: param[0],
+    )
+    def plugin(self, request, saved):
+        name, parameters = request.param
+        return SoundEncoder(saved(name), **parameters)
+
+    @pytest.fixture
+    def rows(self, sound_files):
+        return sound_files
+
+
+class TestImageTransformer(BackboneContract):
+    @pytest.fixture(
+        params=[
+            ("vit", {"rank": 2}),
+            ("dinov2", {"adapt": "full", "pooling": "cls"}),
+            ("convnext", {"adapt": "full"}),
+            ("clip", {"adapt": "frozen", "pooling": "last"}),
+        ],
+        ids=lambda param: param[0],
+    )
+    def plugin(self, request, saved):
+        name, parameters = request.param
+        return ImageTransformer(saved(name), **parameters)
+
+    @pytest.fixture
+    def data(self):
+        return np.random.default_rng(0).integers(0, 256, (16, 3, 12, 14), dtype=np.uint8), np.arange(16) % 4

@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from metafe_transformers import TextEncoder, text_encoder, weights
+from metafe_transformers import TextEncoder, frozen, weights
 
 from metafe.contracts import (
     InvalidInputError,
@@ -91,7 +91,7 @@ def test_any_column_of_strings_will_do(model, texts, column):
 
 def test_a_text_is_computed_once_ever(model, texts, monkeypatch):
     first = encoded(TextEncoder(model), texts)
-    monkeypatch.setattr(text_encoder, "frozen_model", None)
+    monkeypatch.setattr(frozen, "frozen_model", None)
     np.testing.assert_array_equal(encoded(TextEncoder(model), [*texts, texts[0]])[:-1], first)
 
 
@@ -131,7 +131,7 @@ def test_a_damaged_model_is_one_sentence(save_model, tmp_path):
     folder = save_model(tmp_path / "model")
     (tmp_path / "model" / "model.safetensors").unlink()
     with pytest.raises(
-        InvalidParameterError, match=r"text-encoder model must hold config\.json, a tokenizer and weights"
+        InvalidParameterError, match=r"text-encoder model must hold config\.json, weights and a tokenizer"
     ):
         encoded(TextEncoder(folder), ["card"])
 

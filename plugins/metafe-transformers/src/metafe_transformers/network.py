@@ -1,13 +1,15 @@
-"""The module of the backbone."""
+"""The modules of the backbones."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from metafe_transformers.pooling import Pooling, pool
+from metafe_transformers.pooling import Pooling, pool, pool_output
 
 # Of rows that are computed without gradients: a constant number, so that what comes with a row cannot change it, and a
 # small one, since metafe fills up chunks with blank rows, which cost nothing.
@@ -15,7 +17,7 @@ ROWS_AT_ONCE = 16
 
 
 class PooledTransformer(nn.Module):
-    """A transformer and its pooling.
+    """A transformer of text and its pooling.
 
     Parameters
     ----------
@@ -36,18 +38,73 @@ class PooledTransformer(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """Return features ``(b, d)`` of ids ``(b, length)`` of any type; zeros for rows of padding alone."""
         ids = ids.round().long()
-        if self.training or torch.is_grad_enabled() or torch._C._functorch.is_batchedtensor(ids):
-            return self._features(ids)
-        features = [self._features_of_part(part) for part in torch.split(ids, ROWS_AT_ONCE)]
-        return torch.cat(features)
+        return self._features(ids) if _together(self, ids) else _in_parts(ids, ROWS_AT_ONCE, self._features_of_part)
 
     def _features_of_part(self, ids: Tensor) -> Tensor:
-        n_missing = ROWS_AT_ONCE - len(ids)
         if not (ids != self.padding).any():
             return next(self.parameters()).new_zeros(len(ids), self.width)
-        return self._features(torch.cat([ids, ids[-1:].expand(n_missing, -1)]))[: len(ids)]
+        return self._features(ids)
 
     def _features(self, ids: Tensor) -> Tensor:
         mask = ids != self.padding
         states = self.transformer(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return pool(states, mask, self.pooling)
+
+
+class PooledVision(nn.Module):
+    """A network of images and its pooling.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Takes ``pixel_values``.
+    side : int
+        Height and width that it takes.
+    pooling : {"mean", "cls", "last"}
+    """
+
+    def __init__(self, network: Any, side: int, pooling: Pooling) -> None:
+        super().__init__()
+        self.network = network
+        self.side = side
+        self.pooling = pooling
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return features ``(b, d)`` of images ``(b, C, H, W)``, grey or in the colours of the network."""
+        if _together(self, images):
+            return self._features(images)
+        # Larger parts are no faster on a processor.
+        return _in_parts(images, 1 if images.device.type == "cpu" else ROWS_AT_ONCE, self._features)
+
+    def _features(self, images: Tensor) -> Tensor:
+        size = (self.side, self.side)
+        resized = functional.interpolate(images, size, mode="bilinear", antialias=True)
+        pixels = resized.expand(-1, self.network.config.num_channels, -1, -1)
+        return pool_output(self.network(pixel_values=pixels), None, self.pooling)
+
+
+def freeze_unused(module: nn.Module, rows: Tensor) -> nn.Module:
+    """Take from what is trained the parameters that do not affect features, such as those for hidden patches."""
+    trained = [weights for weights in module.parameters() if weights.requires_grad]
+    gradients = torch.autograd.grad(module(rows).sum(), trained, allow_unused=True) if trained else ()
+    for weights, gradient in zip(trained, gradients, strict=True):
+        weights.requires_grad_(gradient is not None)
+    return module
+
+
+def _together(module: nn.Module, rows: Tensor) -> bool:
+    """Tell whether rows are to be computed in one go: in training, and where there are more than torch shows."""
+    return module.training or torch.is_grad_enabled() or torch._C._functorch.is_batchedtensor(rows)
+
+
+def _in_parts(rows: Tensor, size: int, features: Callable[[Tensor], Tensor]) -> Tensor:
+    """Compute features of parts of a constant size, and of equal ones, such as blank rows, once."""
+    computed: list[Tensor] = []
+    last: Tensor | None = None
+    for part in torch.split(rows, size):
+        full = torch.cat([part, part[-1:].expand(size - len(part), *part.shape[1:])])
+        if last is None or not torch.equal(full, last):
+            found = features(full)
+        computed.append(found[: len(part)])
+        last = full
+    return torch.cat(computed)

@@ -1,36 +1,24 @@
-"""Frozen text embeddings."""
+"""Frozen embeddings of texts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metafe.contracts import (
-    Encoder,
-    InvalidInputError,
-    RowCache,
-    Seeds,
-    check_choice,
-    check_sizes,
-    content_key,
-)
-from metafe_transformers.pooling import Pooling, pool
-from metafe_transformers.texts import Errors, padded, readable_texts, token_ids, why_not_text
-from metafe_transformers.weights import fingerprint, frozen_model, load_tokenizer, model_folder, most_tokens
+from metafe.contracts import Seeds, check_sizes, content_key
+from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs
+from metafe_transformers.pooling import Pooling
+from metafe_transformers.texts import padded, readable_texts, token_ids, why_not_text
+from metafe_transformers.weights import load_config, load_tokenizer, most_tokens, part_of_config
 
-# Batches have a constant number of rows, and a length that depends on each of these alone, so that the size of a batch
-# cannot change a row. Larger ones are hardly faster on a CPU.
-ROWS_AT_ONCE = 16
+# Padding depends on the length of a text alone, so that the others cannot change it.
 LENGTH_STEP = 16
-# Rows that are sorted by length together, and kept together.
-CHUNK = 1024
 
 
-class TextEncoder(Encoder):
+class TextEncoder(FrozenEncoder):
     """Embeddings of texts by a pretrained transformer, which stays as it is; each text is computed once, ever.
 
     Parameters
@@ -72,8 +60,10 @@ class TextEncoder(Encoder):
 
     name = "text-encoder"
     reads = "text"
-    # A network that begins at random would first have to find again what the embedding knows.
-    default_backbone = "adapter"
+    part = "text_model"
+    libraries = ("tokenizers",)
+    blank = ""
+    chunk = 1024
 
     def __init__(
         self,
@@ -105,9 +95,8 @@ class TextEncoder(Encoder):
         MissingDependencyError
             A model that is not on this machine, and the hub cannot be reached.
         """
-        check_choice(self.name, "pooling", self.pooling, ("mean", "cls", "last"))
         check_sizes(self.name, minimum=2, max_length=self.max_length)
-        self.weights_ = fingerprint(model_folder(self.name, self.model))
+        super().fit(X, seeds)
         return self
 
     def encode(self, X: Any) -> np.ndarray:
@@ -128,65 +117,29 @@ class TextEncoder(Encoder):
             Something else than strings, or other weights than those of `fit`.
         """
         texts, present = readable_texts(self.name, X, self.errors)
-        distinct = sorted(set(texts))
+        # Texts of like length are computed together.
+        distinct = sorted(set(texts), key=lambda text: (len(text), text))
         position = {text: i for i, text in enumerate(distinct)}
-        embedded = self._cache().rows(
-            [content_key(text) for text in distinct], lambda which: self._embed([distinct[i] for i in which]), CHUNK
-        )
+        embedded = self.embedded(distinct, [content_key(text) for text in distinct], {})
         embeddings: np.ndarray = embedded[[position[text] for text in texts]]
         embeddings[~present] = 0
         return embeddings
 
-    def _cache(self) -> RowCache:
-        parameters = {"pooling": self.pooling, "max_length": self.max_length, "normalise": self.normalise}
-        versions = {name: version(name) for name in ("metafe-transformers", "transformers", "tokenizers", "torch")}
-        return RowCache(
-            {"encoder": self.name, "weights": self.weights_, "device": _device(self.device), **parameters, **versions}
-        )
-
-    def _embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Run the model on texts, ``(n, d)``."""
-        import torch
-        from torch.nn import functional
-
-        folder = model_folder(self.name, self.model)
-        if fingerprint(folder) != self.weights_:
-            raise InvalidInputError(
-                f"{self.name} needs the model it was fitted with; {str(folder)!r} holds another one. "
-                "Restore that model, or fit again."
-            )
+    def inputs(self, rows: Sequence[Any], folder: Path) -> list[Inputs | str]:
+        """Return the tokens of each text, padded to the next multiple of 16."""
         tokenizer = load_tokenizer(self.name, folder)
-        model, device = frozen_model(self.name, folder, self.weights_, _device(self.device)), _device(self.device)
-        longest = min(self.max_length, most_tokens(model.config, tokenizer))
-        ids = token_ids(tokenizer.backend_tokenizer, texts, longest)
-        embeddings = np.empty((len(texts), model.config.hidden_size), dtype=np.float32)
-        for which, length in _batches(ids, longest):
-            tokens = padded([ids[i] for i in which], length, tokenizer.pad_token_id or 0)
-            lengths = torch.tensor([len(ids[i]) for i in which], device=device)
-            mask = torch.arange(length, device=device) < lengths[:, None]
-            with torch.inference_mode():
-                inputs = torch.from_numpy(tokens).long().to(device)
-                states = model(input_ids=inputs, attention_mask=mask.long()).last_hidden_state
-                pooled = pool(states, mask, self.pooling)
-                rows = functional.normalize(pooled, dim=1) if self.normalise else pooled
-            embeddings[which] = rows.cpu().numpy()
-        return embeddings
+        longest = min(
+            self.max_length, most_tokens(part_of_config(load_config(self.name, folder), self.part), tokenizer)
+        )
+        ids = token_ids(tokenizer.backend_tokenizer, rows, longest)
+        return [_padded(row, longest, tokenizer.pad_token_id or 0) for row in ids]
+
+    def rows_at_once(self, device: str) -> int:
+        """Return 16: larger batches are hardly faster on a processor."""
+        return 16
 
 
-def _batches(ids: Sequence[Sequence[int]], longest: int) -> Iterator[tuple[list[int], int]]:
-    """Yield positions of rows of like length and that length, always equally many; the last ones are repeated."""
-    lengths = [min(longest, -(-len(row) // LENGTH_STEP) * LENGTH_STEP) for row in ids]
-    for length in sorted(set(lengths)):
-        alike = [i for i, n in enumerate(lengths) if n == length]
-        for start in range(0, len(alike), ROWS_AT_ONCE):
-            which = alike[start : start + ROWS_AT_ONCE]
-            yield which + which[-1:] * (ROWS_AT_ONCE - len(which)), length
-
-
-def _device(device: str) -> str:
-    import torch
-
-    if device != "auto":
-        return str(device)
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator.type if accelerator else "cpu"
+def _padded(ids: Sequence[int], longest: int, padding: int) -> Inputs:
+    length = min(longest, -(-max(1, len(ids)) // LENGTH_STEP) * LENGTH_STEP)
+    tokens = padded([ids], length, padding)[0].astype(np.int64)
+    return {"input_ids": tokens, "attention_mask": (np.arange(length) < len(ids)).astype(np.int64)}

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from metafe.contracts import InvalidInputError, UnreadableRowWarning, check_choice
-
-Errors = Literal["warn", "raise"]
-NAMED = 5
+from metafe_transformers.frozen import NAMED, Errors
 
 
 def why_not_text(owner: str, X: Any) -> str | None:

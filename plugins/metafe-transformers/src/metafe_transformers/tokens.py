@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from metafe.contracts import Encoder, Seeds, check_sizes
-from metafe_transformers.texts import Errors, padded, readable_texts, token_ids, why_not_text
-from metafe_transformers.weights import load_config, load_tokenizer, model_folder, most_tokens
+from metafe_transformers.frozen import Errors
+from metafe_transformers.texts import padded, readable_texts, token_ids, why_not_text
+from metafe_transformers.weights import load_config, load_tokenizer, model_folder, most_tokens, part_of_config
 
 # Kernels are fastest on such lengths.
 LENGTH_STEP = 8
@@ -76,7 +77,7 @@ class Tokens(Encoder):
             check_sizes(self.name, minimum=2, max_length=self.max_length)
         folder = model_folder(self.name, self.model)
         tokenizer = load_tokenizer(self.name, folder)
-        longest = most_tokens(load_config(self.name, folder), tokenizer)
+        longest = most_tokens(part_of_config(load_config(self.name, folder), "text_model"), tokenizer)
         self.tokenizer_ = tokenizer.backend_tokenizer.to_str()
         self.padding_ = tokenizer.pad_token_id or 0
         self.max_length_ = longest

