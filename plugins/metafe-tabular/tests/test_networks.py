@@ -7,7 +7,7 @@ from metafe_tabular import FTTransformer, TabularResNet
 from torch.func import functional_call
 
 import metafe
-from metafe.contracts import InvalidParameterError, Seeds
+from metafe.contracts import Int, InvalidParameterError, Problem, Seeds
 
 EMBEDDINGS = ["none", "piecewise-linear", "periodic"]
 
@@ -102,3 +102,9 @@ def test_rows_that_cannot_be_used_are_refused():
     assert TabularResNet().accepts(np.zeros((2, 3, 4))).startswith("tabular-resnet needs flat rows of numbers;")
     assert FTTransformer().accepts(np.zeros((2, 513))).endswith("got 513. Use 'tabular-resnet'.")
     assert TabularResNet().accepts(np.zeros((2, 513))) is None
+
+
+def test_a_search_tries_one_block_on_wide_tables():
+    narrow, wide = (FTTransformer().search_space(Problem("unlabelled", (n,))) for n in (64, 65))
+    assert (narrow["depth"], wide["depth"]) == (Int(1, 3), Int(1, 1))
+    assert narrow.keys() == wide.keys()

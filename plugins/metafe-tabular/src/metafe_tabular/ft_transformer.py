@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,10 @@ from torch import Tensor, nn
 from metafe.contracts import Distribution, Float, Int, InvalidParameterError, Problem, When, check_sizes
 from metafe_tabular.numbers_backbone import EMBEDDING_SPACE, Embeddings, NumbersBackbone
 
-# The work of attention grows with the square of the number of columns.
+# The work of attention grows with the square of the number of columns, except that of the last block, in which the token of
+# the row alone looks at the others. One block takes as long for 256 columns as two for 60.
 MOST_COLUMNS = 512
+MANY_COLUMNS = 64
 # Of the hidden layer after attention, in widths; with its gate it has as many weights as one of twice the width.
 HIDDEN_MULTIPLIER = 4 / 3
 
@@ -49,7 +52,8 @@ class FTTransformer(NumbersBackbone):
     Gorishniy et al., "Revisiting Deep Learning Models for Tabular Data", 2021, by `rtdl_revisiting_models`; its attention
     is computed in elementary operations, so that it has the second derivatives that adaptation by gradient descent needs.
     The embeddings are those of Gorishniy et al., "On Embeddings for Numerical Features in Tabular Deep Learning", 2022, by
-    `rtdl_num_embeddings`. Rows of at most 512 columns.
+    `rtdl_num_embeddings`. Rows of at most 512 columns; of more than 64, a search tries ``depth=1`` alone, whose work grows
+    with the number of columns, and not with its square.
 
     Examples
     --------
@@ -72,21 +76,15 @@ class FTTransformer(NumbersBackbone):
         n_frequencies: int = 24,
         frequency_scale: float = 0.1,
     ) -> None:
-        self.depth = depth
-        self.width = width
+        super().__init__(depth, width, n_features, dropout, embeddings, n_bins, n_frequencies, frequency_scale)
         self.n_heads = n_heads
-        self.n_features = n_features
         self.attention_dropout = attention_dropout
-        self.dropout = dropout
-        self.embeddings = embeddings
-        self.n_bins = n_bins
-        self.n_frequencies = n_frequencies
-        self.frequency_scale = frequency_scale
 
     def search_space(self, problem: Problem) -> dict[str, Distribution | When]:
-        """Declare depth, drop-out and embeddings."""
+        """Declare depth, drop-out and embeddings; of wide tables a single block."""
+        is_wide = math.prod(problem.input_shape) > MANY_COLUMNS
         return {
-            "depth": Int(1, 3),
+            "depth": Int(1, 1 if is_wide else 3),
             "attention_dropout": Float(0.0, 0.3),
             "dropout": Float(0.0, 0.3),
             **EMBEDDING_SPACE,
@@ -120,10 +118,8 @@ class FTTransformer(NumbersBackbone):
         """
         from rtdl_revisiting_models import FTTransformerBackbone
 
-        self._check_embeddings()
-        check_sizes(
-            "ft-transformer", depth=self.depth, width=self.width, n_heads=self.n_heads, n_features=self.n_features
-        )
+        self._check_parameters()
+        check_sizes("ft-transformer", n_heads=self.n_heads)
         if self.width % self.n_heads:
             raise InvalidParameterError(
                 f"ft-transformer width must be a multiple of n_heads; got {self.width} and {self.n_heads}."

@@ -34,7 +34,22 @@ EMBEDDING_SPACE: dict[str, Distribution | When] = {
 class NumbersBackbone(Backbone):
     """Base of networks for flat rows, each number of which may first become a vector.
 
-    A subclass has ``embeddings``, ``n_bins``, ``n_frequencies``, ``frequency_scale`` and ``dropout`` in its constructor.
+    A subclass names these parameters in a constructor of its own, as scikit-learn wants it.
+
+    Parameters
+    ----------
+    depth, width, n_features : int
+        Number of blocks, what goes from block to block, and what comes out.
+    dropout : float
+        Share of the activations inside a block set to zero in training.
+    embeddings : {"none", "piecewise-linear", "periodic"}
+        How a number becomes a vector.
+    n_bins : int
+        Bins of each column, for piecewise-linear embeddings.
+    n_frequencies : int
+        Frequencies of each column, for periodic embeddings.
+    frequency_scale : float
+        Scale of the frequencies to begin with, for periodic embeddings.
 
     Attributes
     ----------
@@ -44,12 +59,27 @@ class NumbersBackbone(Backbone):
 
     encode_is_view = True
 
-    embeddings: Embeddings
-    n_bins: int
-    n_frequencies: int
-    frequency_scale: float
-    dropout: float
     edges_: list[np.ndarray]
+
+    def __init__(
+        self,
+        depth: int,
+        width: int,
+        n_features: int,
+        dropout: float,
+        embeddings: Embeddings,
+        n_bins: int,
+        n_frequencies: int,
+        frequency_scale: float,
+    ) -> None:
+        self.depth = depth
+        self.width = width
+        self.n_features = n_features
+        self.dropout = dropout
+        self.embeddings = embeddings
+        self.n_bins = n_bins
+        self.n_frequencies = n_frequencies
+        self.frequency_scale = frequency_scale
 
     def accepts(self, X: Any) -> str | None:
         """Say why rows are not flat."""
@@ -69,7 +99,7 @@ class NumbersBackbone(Backbone):
         seeds : Seeds
             Not used.
         """
-        self._check_embeddings()
+        self._check_parameters()
         if hasattr(self, "edges_"):
             del self.edges_
         if self.embeddings == "piecewise-linear":
@@ -107,7 +137,8 @@ class NumbersBackbone(Backbone):
         edges = [torch.from_numpy(column) for column in self.edges_]
         return PiecewiseLinearEmbeddings(edges, width, activation=False, version="B")
 
-    def _check_embeddings(self) -> None:
+    def _check_parameters(self) -> None:
+        check_sizes(self.name, depth=self.depth, width=self.width, n_features=self.n_features)
         check_choice(self.name, "embeddings", self.embeddings, get_args(Embeddings))
         check_sizes(self.name, minimum=2, n_bins=self.n_bins)
         check_sizes(self.name, n_frequencies=self.n_frequencies)

@@ -65,16 +65,9 @@ class TabularResNet(NumbersBackbone):
         n_frequencies: int = 24,
         frequency_scale: float = 0.1,
     ) -> None:
-        self.depth = depth
-        self.width = width
+        super().__init__(depth, width, n_features, dropout, embeddings, n_bins, n_frequencies, frequency_scale)
         self.hidden_multiplier = hidden_multiplier
-        self.n_features = n_features
-        self.dropout = dropout
-        self.embeddings = embeddings
         self.embedding_width = embedding_width
-        self.n_bins = n_bins
-        self.n_frequencies = n_frequencies
-        self.frequency_scale = frequency_scale
 
     def search_space(self, problem: Problem) -> dict[str, Distribution | When]:
         """Declare depth, width, drop-out and embeddings."""
@@ -106,9 +99,8 @@ class TabularResNet(NumbersBackbone):
         """
         from rtdl_revisiting_models import ResNet
 
-        self._check_embeddings()
-        sizes = {"depth": self.depth, "width": self.width, "n_features": self.n_features}
-        check_sizes("tabular-resnet", **sizes, embedding_width=self.embedding_width)
+        self._check_parameters()
+        check_sizes("tabular-resnet", embedding_width=self.embedding_width)
         check_numbers("tabular-resnet", hidden_multiplier=self.hidden_multiplier)
         n_columns, width = input_shape[0], 1 if self.embeddings == "none" else self.embedding_width
         blocks = ResNet(
