@@ -13,10 +13,10 @@ from pathlib import Path
 import metafe_transformers
 import numpy as np
 import pytest
-from metafe_transformers import TextEncoder, Tokens, Transformer
+from metafe_transformers import ImageEncoder, ImageTransformer, SoundEncoder, TextEncoder, Tokens, Transformer
 
 import metafe
-from metafe.contracts import Seeds
+from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds
 from metafe.plugins import registry
 
 PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
@@ -26,6 +26,14 @@ LOAD_AND_TRANSFORM = """
 import sys, numpy, metafe
 numpy.save(sys.argv[3], metafe.load(sys.argv[1]).transform(numpy.load(sys.argv[2])))
 """
+LOAD_ALL_AND_TRANSFORM = """
+import pathlib, sys, numpy, metafe
+folder = pathlib.Path(sys.argv[1])
+for name in sys.argv[2:]:
+    features = metafe.load(folder / name).transform(numpy.load(folder / f"{name}.npy"))
+    numpy.save(folder / f"{name}-features.npy", features)
+"""
+FROZEN = {"images": (ImageEncoder, "vit"), "sound": (SoundEncoder, "wav2vec2")}
 
 
 def ids_of(model, texts):
@@ -41,12 +49,16 @@ def extractor(backbone, **parameters):
 def test_the_listing_shows_distribution_and_version():
     listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-transformers"}
     number = version("metafe-transformers")
-    names = {("encoder", "text-encoder"), ("encoder", "tokens"), ("backbone", "transformer")}
-    assert listed == {(*name, number) for name in names}
+    encoders = {"text-encoder", "tokens", "image-encoder", "sound-encoder"}
+    backbones = {"transformer", "image-transformer"}
+    assert listed == {("encoder", name, number) for name in encoders} | {
+        ("backbone", name, number) for name in backbones
+    }
 
 
 def test_registering_imports_no_heavy_library():
-    code = "import sys, metafe_transformers; assert not {'transformers', 'peft', 'tokenizers'} & set(sys.modules)"
+    heavy = "{'transformers', 'peft', 'tokenizers', 'PIL', 'librosa', 'soundfile'}"
+    code = f"import sys, metafe_transformers; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
@@ -70,6 +82,59 @@ def test_texts_are_what_an_extractor_takes(model, texts):
     adapted = extractor(Transformer(model), augment="auto").set_params(encoder=Tokens(model)).fit(rows, y)
     assert adapted.transform(rows[:3]).shape == (3, 16)
     assert adapted.decisions_["augment"].startswith("none")
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_files_are_what_an_extractor_takes_with_an_encoder_that_is_named(saved, image_files, sound_files, kind):
+    encoder, family = FROZEN[kind]
+    files = (image_files if kind == "images" else sound_files) * 15
+    y = np.arange(len(files)) % 6
+    for backbone in ("identity", "adapter"):
+        fitted = extractor(backbone).set_params(encoder=encoder(saved(family))).fit(files, y)
+        assert fitted.transform(files[:3]).shape == (3, 16)
+
+
+def test_encoders_without_a_model_ask_for_one(image_files):
+    for name in ("image-encoder", "sound-encoder"):
+        with pytest.raises(InvalidInputError, match=f"{name} needs a model; got None"):
+            extractor("identity", encoder=name).fit(image_files, np.arange(6) % 2)
+
+
+def test_features_of_images_and_sound_are_the_same_in_another_process(saved, images, clips, tmp_path, monkeypatch):
+    monkeypatch.setenv("METAFE_CACHE", "off")
+    pixels, waves = np.tile(images, (15, 1, 1, 1)), np.stack([clip[:600] for clip in clips * 15])
+    models = {name: shutil.copytree(saved(name), tmp_path / name) for name in ("vit", "wav2vec2")}
+    parameters = {
+        "image-encoder": ({"backbone": "identity", "encoder": ImageEncoder(str(models["vit"]))}, pixels),
+        "sound-encoder": ({"backbone": "identity", "encoder": SoundEncoder(str(models["wav2vec2"]))}, waves),
+        "image-transformer": ({"backbone": ImageTransformer(str(models["vit"]))}, pixels),
+    }
+    fitted = {name: extractor(**given).fit(rows, np.arange(90) % 6) for name, (given, rows) in parameters.items()}
+    for name, (_, rows) in parameters.items():
+        fitted[name].save(tmp_path / name)
+        np.save(tmp_path / f"{name}.npy", rows[:7])
+    subprocess.run([sys.executable, "-c", LOAD_ALL_AND_TRANSFORM, str(tmp_path), *fitted], check=True, timeout=240)
+    expected = {name: fitted[name].transform(rows[:7]) for name, (_, rows) in parameters.items()}
+    for name, features in expected.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}-features.npy"), features)
+    for folder in models.values():
+        shutil.rmtree(folder)
+    np.testing.assert_array_equal(
+        metafe.load(tmp_path / "image-transformer").transform(pixels[:7]), expected["image-transformer"]
+    )
+    for name in ("image-encoder", "sound-encoder"):
+        with pytest.raises(InvalidParameterError, match=f"^{name} model must be a folder"):
+            metafe.load(tmp_path / name).transform(parameters[name][1][:7])
+
+
+def test_training_on_images_changes_the_additions_alone(saved, images):
+    rows, y = np.tile(images, (15, 1, 1, 1)), np.arange(90) % 6
+    fitted = extractor(ImageTransformer(saved("vit")), learning_rate=0.1).fit(rows, y)
+    before = ImageTransformer(saved("vit")).fit(rows, y, Seeds(0)).build((3, 40, 50)).state_dict()
+    after = fitted.model_.learner.backbone.state_dict()
+    changed = {name for name, value in after.items() if not np.array_equal(value.numpy(), before[name].numpy())}
+    assert changed
+    assert all("lora" in name for name in changed)
 
 
 def test_the_encoder_for_text_is_found_by_itself():

@@ -189,7 +189,7 @@ class FrozenEncoder(Encoder):
         if reasons and self.errors == "raise":
             row, reason = next(iter(reasons.items()))
             raise InvalidInputError(
-                f"{self.name} needs rows that can be read; {_named(rows, row)} cannot ({reason}). Repair or remove it, or "
+                f"{self.name} needs rows that can be read; {_named(rows, row)} is not one ({reason}). Repair or remove it, or "
                 "pass errors='warn'."
             )
 
@@ -247,7 +247,7 @@ def _device(device: str) -> str:
 
 
 def _named(rows: Sequence[Any], i: int) -> str:
-    return f"row {i}, {os.fspath(rows[i])!r}," if is_path(rows[i]) else f"row {i}"
+    return f"row {i}, {os.fspath(rows[i])!r}" if is_path(rows[i]) else f"row {i}"
 
 
 def _sentence(owner: str, rows: Sequence[Any], reasons: dict[int, str]) -> str:

@@ -86,7 +86,8 @@ class PooledVision(nn.Module):
 def freeze_unused(module: nn.Module, rows: Tensor) -> nn.Module:
     """Take from what is trained the parameters that do not affect features, such as those for hidden patches."""
     trained = [weights for weights in module.parameters() if weights.requires_grad]
-    gradients = torch.autograd.grad(module(rows).sum(), trained, allow_unused=True) if trained else ()
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(module(rows).sum(), trained, allow_unused=True) if trained else ()
     for weights, gradient in zip(trained, gradients, strict=True):
         weights.requires_grad_(gradient is not None)
     return module
