@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # A constant number, so that what comes with a row cannot change it. Larger parts are hardly faster on a CPU.
 ROWS_AT_ONCE = 32
-# Of what a library says of a file, which can be a page.
+# Of what a library says about a file or rows, which can be a page.
 MOST_LETTERS = 200
 
 # From rows (ROWS_AT_ONCE, n_columns) float64 to embeddings (ROWS_AT_ONCE, n_features) float32.
@@ -101,7 +101,7 @@ class InContextBackbone(Backbone):
         self.weights_ = _digest(self._file())
         labels = self._one_column(y)
         chosen = choose_context(labels, len(X), self.context_size, self._most_classes(labels), seeds.numpy("context"))
-        self.context_ = np.asarray(X, dtype=np.float64)[chosen]
+        self.context_ = np.asarray(X)[chosen].astype(np.float64)
         self.labels_ = _dense(labels[chosen] if len(labels) else labels)
         self._embed()
         return self
@@ -198,11 +198,15 @@ class InContextBackbone(Backbone):
         return MissingDependencyError(self._how_to_install(str(error)))
 
     def _unreadable(self, error: Exception) -> InvalidInputError:
-        reason = shorten(f"{type(error).__name__}: {error}", MOST_LETTERS)
         return InvalidInputError(
             f"{self.name} weights must be a file that {self.library} {version(self.library)} can read; {self.weights!r} is "
-            f"not ({reason}). {self.origin}"
+            f"not ({brief(error)}). {self.origin}"
         )
+
+
+def brief(error: Exception) -> str:
+    """Return the kind of an error and the beginning of what it says."""
+    return shorten(f"{type(error).__name__}: {error}", MOST_LETTERS)
 
 
 def choose_context(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from metafe.contracts import InvalidInputError
-from metafe_tabular.in_context import Embed, InContextBackbone
+from metafe_tabular.in_context import Embed, InContextBackbone, brief
 
 
 class TabPFN(InContextBackbone):
@@ -65,7 +65,7 @@ class TabPFN(InContextBackbone):
         except Exception as error:  # the library raises whatever it likes about rows
             raise InvalidInputError(
                 f"tabpfn needs a context that the model can read; it cannot read these {len(self.context_)} rows "
-                f"({type(error).__name__}: {error}). Pass other rows."
+                f"({brief(error)}). Pass other rows."
             ) from error
 
     def _most_classes(self, labels: np.ndarray) -> int:
