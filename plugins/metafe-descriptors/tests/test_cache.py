@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +12,6 @@ from metafe_descriptors import ColourHistogram, Hog, Lbp, Sift
 from metafe_descriptors.pages import PAGE, cached_vectors
 
 from metafe.contracts import RowCache, Seeds
-from metafe.testing import BackboneContract
 
 BACKBONES = [Hog(), Lbp(), ColourHistogram(), Sift(n_words=8)]
 LIBRARY = {
@@ -151,50 +149,23 @@ def test_pages_that_made_room_are_computed_again(folder, lost):
 
 
 def test_two_processes_at_once_share_a_cache(images, folder, forbid, tmp_path, monkeypatch):
+    def encode_all():
+        return np.concatenate([encode(backbone, images) for backbone in BACKBONES], axis=1)
+
     np.save(tmp_path / "images.npy", images)
-    paths = [tmp_path / f"{k}.npy" for k in range(2)]
-    command = [sys.executable, "-c", FIT_AND_ENCODE, str(tmp_path / "images.npy")]
-    processes = [
-        subprocess.Popen([*command, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=dict(os.environ))
-        for path in paths
-    ]
-    try:
-        for process in processes:
-            assert process.stdout.readline() == b"ready\n"
-        for process in processes:
-            process.stdin.write(b"go\n")
-            process.stdin.flush()
-        for process in processes:
-            process.communicate(timeout=120)
-            assert process.returncode == 0
-    finally:
-        for process in processes:
-            process.kill()
+    command = [sys.executable, "-c", FIT_AND_ENCODE, str(tmp_path / "images.npy"), str(tmp_path / "there.npy")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"ready\n"
+        other.stdin.write(b"go\n")
+        other.stdin.flush()
+        here = encode_all()
+        other.communicate(timeout=120)
+    assert other.returncode == 0
     with monkeypatch.context() as patch:
         patch.setenv("METAFE_CACHE", "off")
-        expected = np.concatenate([encode(backbone, images) for backbone in BACKBONES], axis=1)
-    for path in paths:
-        np.testing.assert_array_equal(np.load(path), expected)
+        expected = encode_all()
+    np.testing.assert_array_equal(here, expected)
+    np.testing.assert_array_equal(np.load(tmp_path / "there.npy"), expected)
     for backbone in BACKBONES:
         forbid(backbone)
-    np.testing.assert_array_equal(np.concatenate([encode(b, images) for b in BACKBONES], axis=1), expected)
-
-
-class TestCachedSift(BackboneContract):
-    @pytest.fixture(autouse=True)
-    def _cached(self, folder):
-        """Let every check run on a cache of its own."""
-
-    @pytest.fixture
-    def data(self, images):
-        return images, np.arange(len(images)) % 4
-
-    @pytest.fixture
-    def plugin(self):
-        return Sift(n_words=8)
-
-
-class TestCachedHog(TestCachedSift):
-    @pytest.fixture
-    def plugin(self):
-        return Hog()
+    np.testing.assert_array_equal(encode_all(), expected)

@@ -82,19 +82,25 @@ class TestColourHistogramLayouts(BackboneContract):
 
 
 class TestSift(BackboneContract):
-    @pytest.fixture(
-        params=[Sift(smallest_side=16), Sift(3, "l1", smallest_side=16, n_vocabulary_images=12, n_jobs=2)],
-        ids=["hellinger", "l1"],
-    )
-    def plugin(self, request):
-        return request.param
+    @pytest.fixture
+    def plugin(self):
+        return Sift(3, "l1", smallest_side=16, n_vocabulary_images=12, n_jobs=2)
 
     @pytest.fixture
     def data(self):
         return random_images((12, 12))
 
 
-class TestSiftLayouts(BackboneContract):
+@pytest.fixture(scope="class")
+def kept(tmp_path_factory):
+    """Keep keypoints from one check to the next, as a user's cache does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAFE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.usefixtures("kept")
+class TestCachedSift(BackboneContract):
     # Every layout takes the same way to an image; that of each is tested above.
     @pytest.fixture(params=[(8, 8), (3, 12, 10)], ids=str)
     def data(self, request):

@@ -10,6 +10,14 @@ from sklearn.model_selection import cross_val_score
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _kept(tmp_path_factory):
+    """Search an image for keypoints once in all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAFE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="module")
 def fitted(shapes):
     return Sift(n_words=32).fit(shapes[0], shapes[1], Seeds(0))
@@ -78,7 +86,8 @@ def test_grey_equals_repeated_colour(fitted, shapes, axis):
     np.testing.assert_array_equal(fitted.encode(np.stack([grey] * 3, axis=axis)), fitted.encode(grey))
 
 
-def test_threads_change_nothing(shapes):
+def test_threads_change_nothing(shapes, monkeypatch):
+    monkeypatch.setenv("METAFE_CACHE", "off")
     few = shapes[0][:20]
     alone, threaded = (Sift(n_words=8, n_jobs=n_jobs).fit(few, None, Seeds(0)) for n_jobs in (1, 2))
     np.testing.assert_array_equal(threaded.words_, alone.words_)

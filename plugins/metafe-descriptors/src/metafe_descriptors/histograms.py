@@ -44,10 +44,10 @@ def cell_shares(codes: np.ndarray, n_codes: int, grid: int) -> np.ndarray:
     Examples
     --------
     >>> cell_shares(np.array([[0, 0, 1, 1], [0, 1, 1, 1]]), n_codes=2, grid=2)
-    array([[1., 0.],
-           [0., 1.],
+    array([[1. , 0. ],
+           [0. , 1. ],
            [0.5, 0.5],
-           [0., 1.]])
+           [0. , 1. ]])
     """
     row, column = (np.arange(side) * grid // side for side in codes.shape)
     cells = row[:, None] * grid + column
