@@ -98,9 +98,11 @@ def test_nothing_to_adapt_takes_no_step():
     assert InnerLoop(3).adapt(quadratic, {}, [{}]) == {}
 
 
-def test_adapts_without_recording_a_graph():
+@pytest.mark.parametrize("transformable", [True, False])
+def test_adapts_without_recording_a_graph(transformable):
     with torch.no_grad():
-        adapted = InnerLoop(1).adapt(lambda p, shared, step: p["w"] ** 2, {"w": torch.ones(())}, [{"w": 0.25}])
+        loop = InnerLoop(1, transformable=transformable)
+        adapted = loop.adapt(lambda p, shared, step: p["w"] ** 2, {"w": torch.ones(())}, [{"w": 0.25}])
     assert float(adapted["w"]) == 0.5
     assert not adapted["w"].requires_grad
 
@@ -113,6 +115,25 @@ def test_the_whole_loop_can_be_vectorised():
         return InnerLoop(3, momentum=0.5).adapt(quadratic, {"w": w}, [{"w": 0.1}], shared)["w"]
 
     torch.testing.assert_close(torch.func.vmap(adapt)(start), torch.stack([adapt(w) for w in start]))
+
+
+@pytest.mark.parametrize("first_order", [True, False])
+def test_gradients_are_the_same_without_transforms(first_order):
+    start = torch.randn(3, generator=generator(), dtype=torch.float64).requires_grad_()
+    curvature = torch.arange(1.0, 4.0, dtype=torch.float64).requires_grad_()
+
+    def loss(parameters, shared, step):
+        unadapted = shared["start"].square().sum()
+        return quadratic(parameters, shared, step) * unadapted
+
+    def outer_gradients(transformable):
+        loop = InnerLoop(3, momentum=0.5, first_order=first_order, transformable=transformable)
+        state = {"w": start, "unused": start + 1}
+        adapted = loop.adapt(loss, state, [{"w": 0.1, "unused": 0.1}], {"curvature": curvature, "start": start})
+        outer = sum(value.pow(3).sum() for value in adapted.values())
+        return torch.autograd.grad(outer, [start, curvature], allow_unused=first_order, materialize_grads=first_order)
+
+    torch.testing.assert_close(outer_gradients(transformable=False), outer_gradients(transformable=True))
 
 
 def bytes_kept(n_steps, checkpoint_steps):

@@ -342,17 +342,19 @@ class ANIL(HeadAlgorithm):
 
     def adapt(self, learner: Learner, support_x: Tensor, support_y: Tensor, n_way: int, context: Context) -> State:
         """Take the inner steps on the features of the support set."""
-        return self._descend(learner, at_least_float32(learner.backbone(support_x)), support_y, n_way, context)
+        loop = inner_loop_of(self, context)
+        return self._descend(loop, learner, at_least_float32(learner.backbone(support_x)), support_y, n_way)
 
     def fit_head(self, learner: Learner, features: Tensor, y: Tensor, n_way: int) -> State:
         """Return ``{"weight": (..., n_outputs, n_features), "bias": (..., n_outputs)}`` after the inner steps."""
-        return self._descend(learner, features, y, n_way, Context(training=True))
+        loop = dataclasses.replace(inner_loop_of(self, Context(training=True)), transformable=False)
+        return self._descend(loop, learner, features, y, n_way)
 
     def apply_head(self, learner: Learner, state: State, features: Tensor) -> Tensor:
         """Apply the adapted head."""
         return apply_linear(features, state["weight"], state["bias"])
 
-    def _descend(self, learner: Learner, features: Tensor, y: Tensor, n_way: int, context: Context) -> State:
+    def _descend(self, loop: InnerLoop, learner: Learner, features: Tensor, y: Tensor, n_way: int) -> State:
         leading = features.shape[:-2]
 
         def loss(head: Parameters, shared: Parameters, step: int) -> Tensor:
@@ -362,7 +364,7 @@ class ANIL(HeadAlgorithm):
         rows = {name: task_rows(learner.get_parameter(f"head.{name}"), n_way) for name in ("weight", "bias")}
         start = {name: value.expand(*leading, *value.shape) for name, value in rows.items()}
         rates: list[Rates] = [dict.fromkeys(start, self.inner_rate)]
-        return inner_loop_of(self, context).adapt(loss, start, rates, {"features": features})
+        return loop.adapt(loss, start, rates, {"features": features})
 
 
 def check_inner_settings(algorithm: MAML | ANIL) -> None:

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 import torch
 
 # Parameters of mallopt(3), from malloc.h.
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _NEVER = 2**31 - 1
-# Where glibc's own adaptive thresholds end, and its default number of mappings.
-_LARGEST_MMAP_THRESHOLD, _DEFAULT_MMAP_MAX = 32 * 2**20, 65536
+# Where glibc's own adaptive threshold ends.
+_LARGEST_MMAP_THRESHOLD = 32 * 2**20
 
 _lock = threading.Lock()
 _users = 0
@@ -24,8 +24,10 @@ _users = 0
 def reuse_freed_memory(device: torch.device) -> Iterator[None]:
     """Keep freed memory in the process while training on a CPU, and give it back at the end.
 
-    Every step allocates and frees the same large activations. glibc maps each block above 32 MB anew, and the kernel
-    clears each of its pages again, which took a third of a convolutional network's step.
+    Every step allocates and frees the same large activations. glibc gives freed memory back to the kernel, which clears
+    each page again before the next step, and that took up to a third of a convolutional network's step. Blocks above 32 MB are
+    still mapped anew: kept among the others, they would not fit where they were before, since what alignment leaves over is
+    soon in use, and the peak would rise by half.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ def _enter(library: ctypes.CDLL) -> None:
     with _lock:
         _users += 1
         if _users == 1:
-            library.mallopt(_MMAP_MAX, 0)
+            library.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
             library.mallopt(_TRIM_THRESHOLD, _NEVER)
 
 
@@ -65,7 +67,5 @@ def _leave(library: ctypes.CDLL) -> None:
     with _lock:
         _users -= 1
         if _users == 0:
-            library.mallopt(_MMAP_MAX, _DEFAULT_MMAP_MAX)
-            library.mallopt(_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD)
             library.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_MMAP_THRESHOLD)
             library.malloc_trim(0)
