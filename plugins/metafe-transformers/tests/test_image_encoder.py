@@ -296,3 +296,9 @@ def test_nothing_is_printed(saved, images, capfd):
     frozen.frozen_model.cache_clear()
     encoded(ImageEncoder(saved("clip")), images)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_model_that_is_no_encoder_is_refused(encoder, images, monkeypatch):
+    monkeypatch.setattr(frozen, "frozen_model", lambda *given: lambda **inputs: {"logits": None})
+    with pytest.raises(InvalidParameterError, match="image-encoder model must give last_hidden_state"):
+        encoded(encoder, images)

