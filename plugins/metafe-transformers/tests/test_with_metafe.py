@@ -23,10 +23,6 @@ PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
 SOURCES = [*Path(metafe_transformers.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
 
 LOAD_AND_TRANSFORM = """
-import sys, numpy, metafe
-numpy.save(sys.argv[3], metafe.load(sys.argv[1]).transform(numpy.load(sys.argv[2])))
-"""
-LOAD_ALL_AND_TRANSFORM = """
 import pathlib, sys, numpy, metafe
 folder = pathlib.Path(sys.argv[1])
 for name in sys.argv[2:]:
@@ -100,31 +96,43 @@ def test_encoders_without_a_model_ask_for_one(image_files):
             extractor("identity", encoder=name).fit(image_files, np.arange(6) % 2)
 
 
-def test_features_of_images_and_sound_are_the_same_in_another_process(saved, images, clips, tmp_path, monkeypatch):
+def test_saved_features_are_the_same_in_another_process(model, texts, saved, images, clips, tmp_path, monkeypatch):
     monkeypatch.setenv("METAFE_CACHE", "off")
-    pixels, waves = np.tile(images, (15, 1, 1, 1)), np.stack([clip[:600] for clip in clips * 15])
-    models = {name: shutil.copytree(saved(name), tmp_path / name) for name in ("vit", "wav2vec2")}
-    parameters = {
-        "image-encoder": ({"backbone": "identity", "encoder": ImageEncoder(str(models["vit"]))}, pixels),
-        "sound-encoder": ({"backbone": "identity", "encoder": SoundEncoder(str(models["wav2vec2"]))}, waves),
-        "image-transformer": ({"backbone": ImageTransformer(str(models["vit"]))}, pixels),
-    }
-    fitted = {name: extractor(**given).fit(rows, np.arange(90) % 6) for name, (given, rows) in parameters.items()}
-    for name, (_, rows) in parameters.items():
-        fitted[name].save(tmp_path / name)
-        np.save(tmp_path / f"{name}.npy", rows[:7])
-    subprocess.run([sys.executable, "-c", LOAD_ALL_AND_TRANSFORM, str(tmp_path), *fitted], check=True, timeout=240)
-    expected = {name: fitted[name].transform(rows[:7]) for name, (_, rows) in parameters.items()}
-    for name, features in expected.items():
-        np.testing.assert_array_equal(np.load(tmp_path / f"{name}-features.npy"), features)
-    for folder in models.values():
-        shutil.rmtree(folder)
-    np.testing.assert_array_equal(
-        metafe.load(tmp_path / "image-transformer").transform(pixels[:7]), expected["image-transformer"]
+    ids, pixels = ids_of(model, texts)[0], np.tile(images, (15, 1, 1, 1))
+    of_text, of_images = (
+        str(shutil.copytree(folder, tmp_path / Path(folder).name)) for folder in (model, saved("vit"))
     )
-    for name in ("image-encoder", "sound-encoder"):
-        with pytest.raises(InvalidParameterError, match=f"^{name} model must be a folder"):
-            metafe.load(tmp_path / name).transform(parameters[name][1][:7])
+    several = {
+        "text-lora": (extractor(Transformer(of_text)), ids),
+        "text-full": (extractor(Transformer(of_text, "full")), ids),
+        "images-lora": (extractor(ImageTransformer(of_images)), pixels),
+        "images-frozen": (extractor("identity", encoder=ImageEncoder(saved("vit"))), pixels),
+        "sound-frozen": (
+            extractor("identity", encoder=SoundEncoder(saved("wav2vec2"))),
+            np.stack([clip[:600] for clip in clips * 15]),
+        ),
+    }
+    for name, (each, rows) in several.items():
+        each.fit(rows, np.arange(len(rows)) % 6).save(tmp_path / name)
+        np.save(tmp_path / f"{name}.npy", rows[:7])
+    # Networks that were trained are saved with all their weights.
+    shutil.rmtree(of_text)
+    shutil.rmtree(of_images)
+    subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, str(tmp_path), *several], check=True, timeout=240)
+    for name, (each, rows) in several.items():
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}-features.npy"), each.transform(rows[:7]))
+
+
+@pytest.mark.parametrize("kind", FROZEN)
+def test_loading_frozen_features_needs_the_model(saved, images, clips, tmp_path, kind):
+    encoder, family = FROZEN[kind]
+    folder = shutil.copytree(saved(family), tmp_path / "model")
+    rows = (list(images) if kind == "images" else clips) * 15
+    extractor("identity", encoder=encoder(str(folder))).fit(rows, np.arange(90) % 6).save(tmp_path / "saved")
+    shutil.rmtree(folder)
+    other = rows[0][::-1].copy()
+    with pytest.raises(InvalidParameterError, match=f"^{encoder.name} model must be a folder"):
+        metafe.load(tmp_path / "saved").transform([other])
 
 
 def test_training_on_images_changes_the_additions_alone(saved, images):
@@ -146,19 +154,6 @@ def test_the_encoder_for_text_is_found_by_itself():
 def test_ids_survive_the_augmentation_of_numbers(model, texts):
     ids, y = ids_of(model, texts)
     assert np.isfinite(extractor(Transformer(model), augment="auto").fit(ids, y).transform(ids)).all()
-
-
-@pytest.mark.parametrize("adapt", ["lora", "full"])
-def test_saved_features_are_the_same_in_another_process_without_the_model(model, texts, tmp_path, adapt):
-    folder = shutil.copytree(model, tmp_path / "model")
-    ids, y = ids_of(str(folder), texts)
-    fitted = extractor(Transformer(str(folder), adapt)).fit(ids, y)
-    fitted.save(tmp_path / "saved")
-    np.save(tmp_path / "rows.npy", ids)
-    shutil.rmtree(folder)
-    paths = [str(tmp_path / name) for name in ("saved", "rows.npy", "features.npy")]
-    subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths], check=True, timeout=120)
-    np.testing.assert_array_equal(np.load(paths[-1]), fitted.transform(ids))
 
 
 def test_a_fitted_extractor_can_be_pickled(model, texts):
