@@ -1,13 +1,13 @@
 """Spoken digits and speakers never heard: features learned from spectrograms, on the Free Spoken Digit Dataset.
 
-    python benchmarks/audio.py FOLDER [--splits 3] [--max-steps 100] [--episodes 600]
+    python benchmarks/audio.py FOLDER [--splits 3] [--max-steps 400] [--conv4-steps 100] [--episodes 600]
 
 FOLDER holds recordings.zip. In each split two of the six speakers are left out. Features are learned from digits 0 to 5 of
 the other four, and judged by the nearest class mean on 4-way episodes of digits 6 to 9 of the two. The baselines take the
-means of cepstral coefficients, alone and with their standard deviations, standardised by the training part, with logistic
-regression in the same episodes. conv4 and protonet have their defaults, but for the length of training, and learn from all
-six digits, once in tasks of all speakers and once in tasks within a speaker: of six classes too few are left to hold some
-out. backbone="auto" would, and is not sure then. Needs metafe-audio.
+means of cepstral coefficients, alone and with their standard deviations, and their course in time, standardised by the training
+part, with logistic regression in the same episodes. metafe learns from all six digits, since of six classes too few are left to
+hold some out: the adapter from the course of the coefficients, conv4 from spectrograms, once in tasks of all speakers and once
+in tasks within a speaker; all with protonet and its defaults, but for the length of training. Needs metafe-audio.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ import time
 import warnings
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from metafe_audio import MfccMeans
+from metafe_audio import LogMel, MfccMeans, MfccTimes
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from metafe import MetaFeatureExtractor, few_shot_score
-from metafe.contracts import Seeds
+from metafe.contracts import Encoder, Seeds
 from metafe.training.probe import compare
 
 N_OLD_DIGITS = 6
@@ -45,7 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--splits", type=int, default=len(NOVEL_SPEAKERS))
-    parser.add_argument("--max-steps", type=int, default=100)
+    parser.add_argument("--max-steps", type=int, default=400, help="of the adapter")
+    parser.add_argument("--conv4-steps", type=int, default=100, help="0 leaves conv4 out")
     parser.add_argument("--episodes", type=int, default=600, help="of each split and shot")
     parser.add_argument("--shots", type=int, nargs="+", default=[1, 5])
     options = parser.parse_args()
@@ -76,17 +76,21 @@ def run(
     )
     old_paths, new_paths = ([path for path, chosen in zip(paths, which, strict=True) if chosen] for which in (old, new))
     began = time.perf_counter()
-    extractors = {}
-    for name, groups in (("metafe", None), ("metafe, tasks within a speaker", speakers[old])):
-        settings: dict[str, Any] = {"max_steps": options.max_steps, "validation_fraction": 0, "random_state": seed}
-        extractors[name] = MetaFeatureExtractor("conv4", "protonet", **settings).fit(
-            old_paths, digits[old], groups=groups
-        )
-    print(f"split {seed}, without {' and '.join(novel_speakers)}: {time.perf_counter() - began:.0f} s", flush=True)
     arms = {
-        BASELINE: (cepstra(old_paths, new_paths, deviations=False), LogisticRegression(max_iter=1000)),
-        "the same with deviations": (cepstra(old_paths, new_paths, deviations=True), LogisticRegression(max_iter=1000)),
-    } | {name: (extractor.transform(new_paths), "centroid") for name, extractor in extractors.items()}
+        name: (standardised(encoder, old_paths, new_paths), LogisticRegression(max_iter=1000))
+        for name, encoder in {
+            BASELINE: MfccMeans(),
+            "means and deviations, the same": MfccMeans(deviations=True),
+            "mfcc-times, the same": MfccTimes(),
+        }.items()
+    }
+    networks = [(MfccTimes(), "adapter", options.max_steps), (LogMel(), "conv4", options.conv4_steps)]
+    for encoder, backbone, steps in networks:
+        for place, groups in (("", None), (", within a speaker", speakers[old])):
+            if steps:
+                extractor = learned(encoder, backbone, steps, seed).fit(old_paths, digits[old], groups=groups)
+                arms[f"{encoder.name}, {backbone}{place}"] = (extractor.transform(new_paths), "centroid")
+    print(f"split {seed}, without {' and '.join(novel_speakers)}: {time.perf_counter() - began:.0f} s", flush=True)
     for shot, found in scores.items():
         for name, (features, head) in arms.items():
             score = few_shot_score(
@@ -102,10 +106,17 @@ def run(
             found.setdefault(name, []).append(score.scores)
 
 
-def cepstra(old_paths: list[Path], new_paths: list[Path], deviations: bool) -> np.ndarray:
-    """Return the coefficients of the new files, standardised by the old ones."""
-    encoder = MfccMeans(deviations=deviations).fit(old_paths, Seeds(0))
-    return StandardScaler().fit(encoder.encode(old_paths)).transform(encoder.encode(new_paths))
+def learned(encoder: Encoder, backbone: str, max_steps: int, seed: int) -> MetaFeatureExtractor:
+    """Return what learns from all classes."""
+    return MetaFeatureExtractor(
+        backbone, "protonet", encoder=encoder, max_steps=max_steps, validation_fraction=0, random_state=seed
+    )
+
+
+def standardised(encoder: Encoder, old_paths: list[Path], new_paths: list[Path]) -> np.ndarray:
+    """Return what an encoder makes of the new files, standardised by the old ones."""
+    fitted = encoder.fit(old_paths, Seeds(0))
+    return StandardScaler().fit(fitted.encode(old_paths)).transform(fitted.encode(new_paths))
 
 
 def print_scores(shot: int, found: dict[str, list[np.ndarray]]) -> None:

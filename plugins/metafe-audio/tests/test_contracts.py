@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, SpecAugment, Stretch, TimeShift
+from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, MfccTimes, SpecAugment, Stretch, TimeShift
 
 from metafe.testing import AugmentationContract, EncoderContract
 
@@ -31,6 +31,16 @@ class TestLogMelOfArrays(EncoderContract):
 
 class TestMfccMeans(EncoderContract):
     @pytest.fixture(params=[MfccMeans(), MfccMeans(5, deviations=True)], ids=["defaults", "deviations"])
+    def plugin(self, request):
+        return request.param
+
+    @pytest.fixture
+    def rows(self, files):
+        return files[:6]
+
+
+class TestMfccTimes(EncoderContract):
+    @pytest.fixture(params=[MfccTimes(), MfccTimes(5, n_times=2)], ids=["defaults", "few"])
     def plugin(self, request):
         return request.param
 

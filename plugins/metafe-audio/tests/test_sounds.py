@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, sounds
+from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, MfccTimes, sounds
 
+from metafe import MetaFeatureExtractor
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds, UnreadableRowWarning
 
 RATE = 8000
@@ -171,6 +173,7 @@ def test_nothing_to_read_is_an_error(tmp_path):
         (LogMelOfArrays(), [np.zeros((2, 3000))]),
         (LogMelOfArrays(), [[0.0, 1.0]]),
         (MfccMeans(), [None]),
+        (MfccTimes(), [None]),
     ],
     ids=str,
 )
@@ -191,6 +194,8 @@ def test_what_is_no_clip_is_refused(encoder, rows):
         (LogMel, "errors", "ignore"),
         (MfccMeans, "n_coefficients", 0),
         (MfccMeans, "n_coefficients", 41),
+        (MfccTimes, "n_coefficients", 1),
+        (MfccTimes, "n_times", 1),
     ],
     ids=str,
 )
@@ -220,3 +225,34 @@ def test_mfcc_means_are_those_of_librosa(files):
     coefficients = mfcc(S=bands, n_mfcc=13)
     np.testing.assert_allclose(statistics[0, :13], coefficients.mean(1), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(statistics[0, 13:], coefficients.std(1), rtol=1e-3, atol=1e-2)
+
+
+def glide(seconds, silence=0.0):
+    """A tone that rises from 300 to 1500 Hz, with silence on both sides."""
+    pitch = np.linspace(300, 1500, round(seconds * RATE))
+    wave = 0.4 * np.sin(2 * np.pi * np.cumsum(pitch) / RATE)
+    return np.pad(wave, round(silence * RATE)).astype(np.float32)
+
+
+def test_the_course_of_coefficients_depends_on_neither_tempo_nor_silence(tmp_path):
+    clips = [glide(0.4), glide(0.8), glide(0.4, silence=0.3), glide(0.4)[::-1], np.zeros(RATE, dtype=np.float32)]
+    paths = [str(tmp_path / f"{i}.wav") for i in range(len(clips))]
+    for path, clip in zip(paths, clips, strict=True):
+        soundfile.write(path, clip, RATE, subtype="FLOAT")
+    encoder = MfccTimes(seconds=1.0).fit(paths, Seeds(0))
+    usual, slow, quiet_around, backwards, silent = courses = encoder.encode(paths)
+    assert courses.shape == (5, 12 * 16)
+    np.testing.assert_array_equal(silent, 0)
+    np.testing.assert_allclose(courses.reshape(5, 12, 16).mean(axis=2), 0, atol=0.1 * np.abs(usual).max())
+    to_other = np.linalg.norm(usual - backwards)
+    assert np.linalg.norm(usual - slow) < 0.3 * to_other
+    assert np.linalg.norm(usual - quiet_around) < 0.3 * to_other
+    np.testing.assert_allclose(backwards.reshape(12, 16)[:, ::-1], usual.reshape(12, 16), atol=0.3 * to_other)
+
+
+def test_automatic_backbone_of_the_course_is_the_adapter(files, tones):
+    decided = MetaFeatureExtractor(encoder="mfcc-times", max_steps=1, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decided.fit(files, tones[1])
+    assert "adapter" in decided.decisions_["backbone"]

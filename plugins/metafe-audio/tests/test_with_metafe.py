@@ -13,7 +13,7 @@ from pathlib import Path
 import metafe_audio
 import numpy as np
 import pytest
-from metafe_audio import LogMel, MfccMeans
+from metafe_audio import LogMel, MfccMeans, MfccTimes
 
 import metafe
 from metafe.plugins import registry
@@ -34,7 +34,7 @@ def extractor(**parameters):
 def test_the_listing_shows_distribution_and_version():
     listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-audio"}
     number = version("metafe-audio")
-    encoders = {("encoder", name, number) for name in ("log-mel", "log-mel-of-arrays", "mfcc-means")}
+    encoders = {("encoder", name, number) for name in ("log-mel", "log-mel-of-arrays", "mfcc-means", "mfcc-times")}
     assert listed == encoders | {("augmentation", name, number) for name in ("spec-augment", "stretch", "time-shift")}
 
 
@@ -63,11 +63,13 @@ def test_the_network_for_images_is_the_default(files, tones):
     assert "conv4" in validated.decisions_["backbone"]
 
 
-@pytest.mark.parametrize("encoder", [LogMel(n_mels=16), MfccMeans(deviations=True)], ids=["log-mel", "mfcc-means"])
-def test_saved_features_are_the_same_in_another_process(tmp_path, files, tones, encoder):
-    fitted = extractor(encoder=encoder, backbone="mlp" if encoder.name == "mfcc-means" else "conv4").fit(
-        files, tones[1]
-    )
+@pytest.mark.parametrize(
+    ("encoder", "backbone"),
+    [(LogMel(n_mels=16), "conv4"), (MfccMeans(deviations=True), "mlp"), (MfccTimes(), "adapter")],
+    ids=["log-mel", "mfcc-means", "mfcc-times"],
+)
+def test_saved_features_are_the_same_in_another_process(tmp_path, files, tones, encoder, backbone):
+    fitted = extractor(encoder=encoder, backbone=backbone).fit(files, tones[1])
     fitted.save(tmp_path / "saved")
     paths = [str(tmp_path / "saved"), str(tmp_path / "features.npy")]
     subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths, *files[:20]], check=True, timeout=120)
