@@ -248,6 +248,8 @@ class _Store:
             self._connection.execute("PRAGMA journal_mode=TRUNCATE")
             self._connection.execute(f"PRAGMA cache_size=-{CHUNK_KILOBYTES}")
             self._connection.execute("PRAGMA synchronous=OFF")
+            # The first part of the file is read where the kernel keeps it, without a copy of each page.
+            self._connection.execute(f"PRAGMA mmap_size={LARGEST_IN_MEMORY}")
             self._connection.executescript(_TABLES)
         except BaseException:
             self.close()
