@@ -36,6 +36,7 @@ from metafe.contracts.seeds import Seeds
 from metafe.contracts.spaces import Categorical, Distribution, Float, Int, When
 from metafe.contracts.task_batch import Problem, ProblemKind, TaskBatch, TaskData, collate
 from metafe.contracts.task_source import TaskSource
+from metafe.contracts.unreadable import name_row, name_rows, say_unreadable
 
 if TYPE_CHECKING:
     from metafe.contracts.learner import HeadAlgorithm, Learner, features_of_batch
@@ -106,6 +107,9 @@ __all__ = [
     "file_key",
     "hookimpl",
     "kind_of_input",
+    "name_row",
+    "name_rows",
+    "say_unreadable",
     "sum_losses",
     "task_loss",
 ]

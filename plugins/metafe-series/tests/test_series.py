@@ -114,7 +114,9 @@ def test_a_row_that_cannot_be_read_is_zero_and_named(bad):
 
 
 def test_many_rows_that_cannot_be_read_are_counted():
-    with pytest.warns(UnreadableRowWarning, match=r"got 7 others: row 0 .*row 4 \(no numbers\) and 2 more\.") as caught:
+    with pytest.warns(
+        UnreadableRowWarning, match=r"got 7 others: row 0 .*row 4 \(no numbers\); and 2 more\."
+    ) as caught:
         fitted([np.arange(12.0)]).encode([np.full(9, np.nan)] * 7)
     assert len(caught) == 1
 

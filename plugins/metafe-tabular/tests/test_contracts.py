@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from metafe_tabular import FTTransformer, TabICL, Table, TabPFN, TabularResNet
+from metafe_tabular import FTTransformer, TabICL, Table, TabPFN, TabularResNet, tabicl_backbone, tabpfn_backbone
 
 from metafe.testing import BackboneContract, EncoderContract
 
@@ -66,6 +66,8 @@ class TestTabularResNet(BackboneContract):
 class TestTabICL(BackboneContract):
     @pytest.fixture
     def plugin(self, tabicl_weights):
+        # Models that another test has loaded would hide what loading does.
+        tabicl_backbone._model.cache_clear()
         return TabICL(tabicl_weights, context_size=20)
 
     @pytest.fixture
@@ -76,6 +78,7 @@ class TestTabICL(BackboneContract):
 class TestTabPFN(BackboneContract):
     @pytest.fixture
     def plugin(self, tabpfn_weights):
+        tabpfn_backbone._specs.cache_clear()
         return TabPFN(tabpfn_weights, context_size=20)
 
     @pytest.fixture

@@ -180,7 +180,7 @@ def test_cells_that_cannot_be_read_are_gaps_and_named_once(frame):
     with pytest.warns(UnreadableRowWarning) as caught:
         X = table.encode(bad)
     assert len(caught) == 1
-    assert "got 2 rows with cells that cannot be read: row 1 (price: 'cheap'), row 5 (sold: 'yesterday')." in str(
+    assert "got 2 rows with cells that cannot be read: row 1 (price: 'cheap'); row 5 (sold: 'yesterday')." in str(
         caught[0].message
     )
     bad["price"] = ["1.5", "?", *frame["price"][2:]]
@@ -190,7 +190,7 @@ def test_cells_that_cannot_be_read_are_gaps_and_named_once(frame):
 
 def test_many_rows_that_cannot_be_read_are_counted():
     table = fitted(pd.DataFrame({"x": ["1", "2"]}))
-    with pytest.warns(UnreadableRowWarning, match=r"got 9 rows .*row 4 \(x: 'no'\) and 4 more\."):
+    with pytest.warns(UnreadableRowWarning, match=r"got 9 rows .*row 4 \(x: 'no'\); and 4 more\."):
         table.encode(pd.DataFrame({"x": ["no"] * 9}))
 
 

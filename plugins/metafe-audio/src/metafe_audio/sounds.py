@@ -22,6 +22,8 @@ from metafe.contracts import (
     check_sizes,
     content_key,
     file_key,
+    name_row,
+    say_unreadable,
 )
 
 Errors = Literal["warn", "raise"]
@@ -34,7 +36,6 @@ LENGTH_QUANTILE = 0.95
 SHORTEST, LONGEST_AUTO = 0.2, 10.0
 # Clips from which rate and length are decided.
 LOOKED_AT = 1000
-NAMED = 5
 # Of the analysis, in seconds.
 WINDOW, HOP = 0.032, 0.016
 # Below the loudest of a clip, in decibels; what is fainter counts as silence.
@@ -121,7 +122,9 @@ class Sounds(Encoder):
 
         encoded = RowCache(self._configuration()).rows([_key(row) for row in rows], compute, unreadable=reasons)
         if reasons:
-            warnings.warn(_sentence(self.name, rows, reasons), UnreadableRowWarning, stacklevel=2)
+            warnings.warn(
+                say_unreadable(self.name, "clips", "zeros", reasons, rows), UnreadableRowWarning, stacklevel=2
+            )
         return encoded
 
     def describe(self, signal: np.ndarray) -> np.ndarray:
@@ -158,7 +161,7 @@ class Sounds(Encoder):
             return self.describe(signal)
         if self.errors == "raise":
             raise InvalidInputError(
-                f"{self.name} needs clips that can be read; {_named(rows, i)} cannot ({signal}). Repair or remove it, or "
+                f"{self.name} needs clips that can be read; {name_row(i, rows)}, cannot ({signal}). Repair or remove it, or "
                 "pass errors='warn'."
             )
         reasons[i] = signal
@@ -271,13 +274,3 @@ def _key(row: Any) -> bytes:
 def _usual_rate(rates: Sequence[int]) -> int:
     """Return the rate of most clips, 16 kHz at most."""
     return min(HIGHEST_AUTO_RATE, Counter(rates).most_common(1)[0][0])
-
-
-def _named(rows: Sequence[Any], i: int) -> str:
-    return f"row {i}, {os.fspath(rows[i])!r}," if _is_path(rows[i]) else f"row {i}"
-
-
-def _sentence(owner: str, rows: Sequence[Any], reasons: dict[int, str]) -> str:
-    named = "; ".join(f"{_named(rows, i)} ({reasons[i]})" for i in sorted(reasons)[:NAMED])
-    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    return f"{owner} could not read {len(reasons)} of {len(rows)} clips, which are zeros: {named}{more}."

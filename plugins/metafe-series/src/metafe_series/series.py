@@ -17,11 +17,12 @@ from metafe.contracts import (
     UnreadableRowWarning,
     check_choice,
     check_sizes,
+    name_rows,
 )
 
 # The shortest that MiniRocket takes, and what "auto" goes up to when it resamples.
 SHORTEST, LONGEST = 9, 512
-N_LOOKED_AT, N_NAMED = 20, 5
+N_LOOKED_AT = 20
 
 
 class Series(Encoder):
@@ -172,11 +173,10 @@ class Series(Encoder):
 
     def _name(self, unreadable: dict[int, str]) -> None:
         needs = f"Series must be of {self.n_channels_} channel(s) with at least one number"
-        named = ", ".join(f"row {row} ({why})" for row, why in list(unreadable.items())[:N_NAMED])
+        named = name_rows(unreadable)
         if self.errors == "raise":
             raise InvalidInputError(f"{needs}; got {named}. Leave them out, or pass errors='warn' to take zeros.")
-        more = f" and {len(unreadable) - N_NAMED} more" if len(unreadable) > N_NAMED else ""
-        message = f"{needs}; got {len(unreadable)} others: {named}{more}. They are zeros."
+        message = f"{needs}; got {len(unreadable)} others: {named}. They are zeros."
         warnings.warn(message, UnreadableRowWarning, stacklevel=3)
 
 

@@ -92,7 +92,9 @@ def _model(path: str, weights: str) -> Any:
     from tabicl._model.tabicl import TabICL as Network
 
     checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    model = Network(**checkpoint["config"])
+    # Weights are drawn before those of the file replace them.
+    with torch.random.fork_rng(devices=[]):
+        model = Network(**checkpoint["config"])
     model.load_state_dict(checkpoint["state_dict"])
     return model.eval().requires_grad_(False)
 

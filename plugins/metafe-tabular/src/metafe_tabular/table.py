@@ -16,6 +16,7 @@ from metafe.contracts import (
     UnreadableRowWarning,
     check_choice,
     check_sizes,
+    name_rows,
 )
 from metafe_tabular.cells import (
     DATE_PARTS,
@@ -28,8 +29,6 @@ from metafe_tabular.cells import (
     read_columns,
     words,
 )
-
-N_NAMED = 5
 
 # One column as it was in `fit`: "name", "given" (the kind of its cells), "kind" (what they are read as) and what that needs.
 Column = dict[str, Any]
@@ -209,9 +208,7 @@ class Table(Encoder):
         return np.hstack([np.zeros((n_rows, 0), dtype=np.float32), *blocks])
 
     def _name(self, unreadable: Unreadable) -> None:
-        named = ", ".join(f"row {row} ({cell})" for row, cell in sorted(unreadable.items())[:N_NAMED])
-        more = f" and {len(unreadable) - N_NAMED} more" if len(unreadable) > N_NAMED else ""
-        found = f"got {len(unreadable)} rows with cells that cannot be read: {named}{more}."
+        found = f"got {len(unreadable)} rows with cells that cannot be read: {name_rows(unreadable)}."
         if self.errors == "raise":
             raise InvalidInputError(
                 f"Cells of a table must be what they were in fit; {found} Mend them, or pass errors='warn' to take them "

@@ -85,16 +85,19 @@ class TabPFN(InContextBackbone):
 @lru_cache(maxsize=2)
 def _specs(path: str, weights: str, is_regression: bool) -> Any:
     """Load a model and what belongs to it, once for each ``weights``."""
+    import torch
     from tabpfn import ModelSpecs
     from tabpfn.model_loading import load_model_criterion_config
 
-    models, criterion, configs, inference_config = load_model_criterion_config(
-        path,
-        check_bar_distribution_criterion=is_regression,
-        estimator_type="regressor" if is_regression else "classifier",
-        version="v2",  # only says what would be downloaded
-        download_if_not_exists=False,
-    )
+    # Weights are drawn before those of the file replace them.
+    with torch.random.fork_rng(devices=[]):
+        models, criterion, configs, inference_config = load_model_criterion_config(
+            path,
+            check_bar_distribution_criterion=is_regression,
+            estimator_type="regressor" if is_regression else "classifier",
+            version="v2",  # only says what would be downloaded
+            download_if_not_exists=False,
+        )
     return ModelSpecs(models[0], configs[0], inference_config, criterion if is_regression else None)
 
 

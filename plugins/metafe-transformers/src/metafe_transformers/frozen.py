@@ -20,6 +20,8 @@ from metafe.contracts import (
     check_choice,
     content_key,
     file_key,
+    name_row,
+    say_unreadable,
 )
 from metafe_transformers.pooling import POOLINGS, Pooling, pool_output
 from metafe_transformers.weights import Part, fingerprint, frozen_model, model_folder, versions_of
@@ -27,7 +29,6 @@ from metafe_transformers.weights import Part, fingerprint, frozen_model, model_f
 Errors = Literal["warn", "raise"]
 # What the network takes of one row, by the names that it has for it.
 Inputs = dict[str, np.ndarray]
-NAMED = 5
 
 
 class FrozenEncoder(Encoder):
@@ -101,7 +102,7 @@ class FrozenEncoder(Encoder):
         reasons: dict[int, str] = {}
         embeddings = self.embedded(rows, [_key(row) for row in rows], reasons)
         if reasons:
-            warnings.warn(_sentence(self.name, rows, reasons), UnreadableRowWarning, stacklevel=2)
+            warnings.warn(say_unreadable(self.name, "rows", "zeros", reasons, rows), UnreadableRowWarning, stacklevel=2)
         return embeddings
 
     def embedded(self, rows: Sequence[Any], keys: Sequence[bytes], reasons: dict[int, str]) -> np.ndarray:
@@ -189,7 +190,7 @@ class FrozenEncoder(Encoder):
         if reasons and self.errors == "raise":
             row, reason = next(iter(reasons.items()))
             raise InvalidInputError(
-                f"{self.name} needs rows that can be read; {_named(rows, row)} is not one ({reason}). Repair or remove it, or "
+                f"{self.name} needs rows that can be read; {name_row(row, rows)} is not one ({reason}). Repair or remove it, or "
                 "pass errors='warn'."
             )
 
@@ -244,13 +245,3 @@ def _device(device: str) -> str:
         return str(device)
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return accelerator.type if accelerator else "cpu"
-
-
-def _named(rows: Sequence[Any], i: int) -> str:
-    return f"row {i}, {os.fspath(rows[i])!r}" if is_path(rows[i]) else f"row {i}"
-
-
-def _sentence(owner: str, rows: Sequence[Any], reasons: dict[int, str]) -> str:
-    named = "; ".join(f"{_named(rows, i)} ({reasons[i]})" for i in sorted(reasons)[:NAMED])
-    more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    return f"{owner} could not read {len(reasons)} of {len(rows)} rows, which are zeros: {named}{more}."

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from metafe.contracts import InvalidInputError, UnreadableRowWarning, check_choice
-from metafe_transformers.frozen import NAMED, Errors
+from metafe_transformers.frozen import Errors
+
+NAMED = 5
 
 
 def why_not_text(owner: str, X: Any) -> str | None:

@@ -24,6 +24,8 @@ from metafe.contracts import (
     check_choice,
     check_sizes,
     file_key,
+    name_row,
+    say_unreadable,
 )
 from metafe_vision.pixels import Resize, read_pixels, shorter_side
 
@@ -36,7 +38,6 @@ LOOKED_AT = 100
 LOOKED_AT_SIDE = 32
 # Of one task of a thread, so that handing it over costs little against the work.
 FILES_AT_ONCE = 16
-NAMED = 5
 
 Result = TypeVar("Result")
 
@@ -185,7 +186,8 @@ class ImageFiles(Encoder):
 
             rows = RowCache(self._configuration()).rows([file_key(path) for path in paths], compute, unreadable=reasons)
         if reasons:
-            warnings.warn(_sentence(paths, reasons), UnreadableRowWarning, stacklevel=2)
+            message = say_unreadable(self.name, "files", "black images", reasons, paths)
+            warnings.warn(message, UnreadableRowWarning, stacklevel=2)
         return rows
 
     def _configuration(self) -> dict[str, Any]:
@@ -206,7 +208,7 @@ class ImageFiles(Encoder):
         if self.errors == "raise":
             ((row, reason),) = reasons.items()
             raise InvalidInputError(
-                f"image-files needs files that can be read; row {row}, {paths[row]!r}, cannot ({reason}). Repair or remove "
+                f"image-files needs files that can be read; {name_row(row, paths)}, cannot ({reason}). Repair or remove "
                 "it, or pass ImageFiles(errors='warn')."
             )
 
@@ -260,10 +262,3 @@ def _or_reason(read: Callable[[], Result]) -> Result | str:
     # Damaged files make Pillow raise whatever the decoder of their format stumbles over.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-
-
-def _sentence(paths: Sequence[str], reasons: dict[int, str]) -> str:
-    rows = sorted(reasons)
-    named = "; ".join(f"row {row}, {paths[row]!r} ({reasons[row]})" for row in rows[:NAMED])
-    more = f"; and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-    return f"image-files could not read {len(rows)} of {len(paths)} files, which are black images: {named}{more}."
