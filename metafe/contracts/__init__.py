@@ -29,7 +29,7 @@ from metafe.contracts.errors import (
 )
 from metafe.contracts.hooks import hookimpl
 from metafe.contracts.images import Channels, ImageBackbone
-from metafe.contracts.input_kinds import kind_of_input
+from metafe.contracts.input_kinds import is_missing, kind_of_input
 from metafe.contracts.plugin import Plugin
 from metafe.contracts.row_cache import RowCache, content_key, file_key
 from metafe.contracts.seeds import Seeds
@@ -106,6 +106,7 @@ __all__ = [
     "features_of_batch",
     "file_key",
     "hookimpl",
+    "is_missing",
     "kind_of_input",
     "name_row",
     "name_rows",

@@ -30,7 +30,7 @@ def kind_of_input(X: Any) -> str:
     -------
     str
         ``"image files"`` or ``"sound files"`` for a sequence of paths with such suffixes, ``"text"`` for a sequence of other
-        strings, ``"table"`` for a data frame with gaps or columns that are not numbers, ``"sound"`` for a sequence of
+        strings, with gaps or not, ``"table"`` for a data frame with gaps or columns that are not numbers, ``"sound"`` for a sequence of
         one-dimensional arrays of unequal lengths of a median of 1000 or more, ``"series"`` for other arrays of unequal
         lengths, and ``"array"`` for everything else.
 
@@ -51,11 +51,18 @@ def kind_of_input(X: Any) -> str:
     if rows is None or not len(rows):
         return "array"
     looked_at = list(islice(iter(rows), LOOKED_AT))
-    if all(isinstance(row, str | os.PathLike) for row in looked_at):
-        return _kind_of_strings(looked_at)
+    # A text that is missing is for the encoder to name.
+    written = [row for row in looked_at if not is_missing(row)]
+    if written and all(isinstance(row, str | os.PathLike) for row in written):
+        return _kind_of_strings(written)
     if all(isinstance(row, np.ndarray) and row.dtype.kind in "biuf" for row in looked_at):
         return _kind_of_arrays(rows)
     return "array"
+
+
+def is_missing(row: Any) -> bool:
+    """Tell whether a row is None, NaN or pandas' NA."""
+    return row is None or type(row).__name__ == "NAType" or (isinstance(row, float) and row != row)
 
 
 def is_data_frame(X: Any) -> bool:

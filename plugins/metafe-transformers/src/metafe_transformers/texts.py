@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metafe.contracts import InvalidInputError, UnreadableRowWarning, check_choice
+from metafe.contracts import InvalidInputError, UnreadableRowWarning, check_choice, is_missing
 from metafe_transformers.frozen import Errors
 
 NAMED = 5
@@ -18,7 +18,7 @@ def why_not_text(owner: str, X: Any) -> str | None:
     """Say why rows are not texts: one sentence, or None when they are."""
     if isinstance(X, str) or not hasattr(X, "__len__") or getattr(X, "ndim", 1) != 1 or not len(X):
         return f"{owner} needs a sequence of strings; got {_described(X)}. Pass a list or one column of them."
-    other = next((row for row in X if not isinstance(row, str) and not _is_missing(row)), None)
+    other = next((row for row in X if not isinstance(row, str) and not is_missing(row)), None)
     if other is not None:
         return f"{owner} needs a sequence of strings; got a {type(other).__name__}. Convert rows with str."
     return None
@@ -78,10 +78,6 @@ def padded(ids: Sequence[Sequence[int]], length: int, padding: int) -> np.ndarra
     for row, values in zip(array, ids, strict=True):
         row[: len(values)] = values
     return array
-
-
-def _is_missing(row: Any) -> bool:
-    return row is None or type(row).__name__ == "NAType" or (isinstance(row, float) and row != row)
 
 
 def _report(owner: str, missing: list[int], n_rows: int, errors: Errors) -> None:
