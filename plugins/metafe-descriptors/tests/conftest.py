@@ -11,6 +11,19 @@ SIDE = 24
 
 
 @pytest.fixture(scope="session")
+def _folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="class")
+def kept(_folder):
+    """Keep keypoints from one test to the next, as a user's cache does: the search for them takes long."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("METAFE_CACHE", str(_folder))
+        yield
+
+
+@pytest.fixture(scope="session")
 def digits():
     """300 digits of 8×8 pixels with ten classes."""
     X, y = load_digits(return_X_y=True)

@@ -15,10 +15,10 @@ from metafe.contracts import RowCache, Seeds
 
 BACKBONES = [Hog(), Lbp(), ColourHistogram(), Sift(n_words=8)]
 LIBRARY = {
-    "hog": "metafe_descriptors.hog.hog",
-    "lbp": "metafe_descriptors.lbp.local_binary_pattern",
-    "colour-histogram": "metafe_descriptors.colour_histogram.rgb2hsv",
-    "sift": "metafe_descriptors.sift.SIFT",
+    "hog": "skimage.feature.hog",
+    "lbp": "skimage.feature.local_binary_pattern",
+    "colour-histogram": "skimage.color.rgb2hsv",
+    "sift": "skimage.feature.SIFT",
 }
 
 FIT_AND_ENCODE = """

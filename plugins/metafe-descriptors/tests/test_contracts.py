@@ -91,14 +91,6 @@ class TestSift(BackboneContract):
         return random_images((12, 12))
 
 
-@pytest.fixture(scope="class")
-def kept(tmp_path_factory):
-    """Keep keypoints from one check to the next, as a user's cache does."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAFE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 @pytest.mark.usefixtures("kept")
 class TestCachedSift(BackboneContract):
     # Every layout takes the same way to an image; that of each is tested above.

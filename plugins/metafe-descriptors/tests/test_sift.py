@@ -9,13 +9,7 @@ from sklearn.model_selection import cross_val_score
 
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _kept(tmp_path_factory):
-    """Search an image for keypoints once in all tests."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("METAFE_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
+pytestmark = pytest.mark.usefixtures("kept")
 
 
 @pytest.fixture(scope="module")

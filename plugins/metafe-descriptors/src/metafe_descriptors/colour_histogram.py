@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import numpy as np
-from skimage.color import rgb2hsv, rgb2lab
 
 from metafe.contracts import (
     Categorical,
@@ -134,6 +133,8 @@ class ColourHistogram(Descriptor):
 
     def _colours(self, image: np.ndarray) -> np.ndarray:
         """Return an image ``(C, H, W)`` in the colour space, each channel from 0 to 1."""
+        from skimage.color import rgb2hsv, rgb2lab
+
         black, white = self.range_
         scaled = np.clip((np.asarray(image, dtype=np.float64) - black) / (white - black), 0, 1)
         if len(scaled) == 1 or self.space == "rgb":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import numpy as np
-from skimage.feature import hog
 
 from metafe.contracts import (
     Categorical,
@@ -115,6 +114,8 @@ class Hog(Descriptor):
 
     def describe(self, image: np.ndarray) -> np.ndarray:
         """Return the blocks of one image ``(C, H, W)``, one after the other."""
+        from skimage.feature import hog
+
         height, width = image.shape[-2:]
         cell = self._cell(height, width)
         blocks = tuple(min(self.cells_per_block, side // cell) for side in (height, width))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from skimage.feature import local_binary_pattern
 
 from metafe.contracts import (
     Categorical,
@@ -126,6 +125,8 @@ class Lbp(Descriptor):
 
     def _codes(self, levels: np.ndarray, radius: int) -> np.ndarray:
         """Return the pattern around each pixel, ``(H, W)`` int."""
+        from skimage.feature import local_binary_pattern
+
         method = "uniform" if self.rotation_invariant else "nri_uniform"
         mirrored = np.pad(levels, radius, mode="reflect")
         codes = local_binary_pattern(mirrored, self.n_points, radius, method)

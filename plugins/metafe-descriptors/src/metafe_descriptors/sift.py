@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import numpy as np
-from skimage.feature import SIFT
-from skimage.transform import resize
 from sklearn.cluster import MiniBatchKMeans
 
 from metafe.contracts import (
@@ -156,6 +154,8 @@ class Sift(Descriptor):
 
     def _search(self, image: np.ndarray) -> np.ndarray:
         """Return the descriptors of the keypoints of one image ``(C, H, W)``, ``(n_keypoints, 128)`` uint8."""
+        from skimage.feature import SIFT
+
         prepared = self._enlarged(stretched_grey(image))
         none = np.empty((0, N_VALUES), dtype=np.uint8)
         if not prepared.any():
@@ -179,6 +179,8 @@ class Sift(Descriptor):
         return (np.sqrt(shares) if self.norm == "hellinger" else shares).astype(np.float32)
 
     def _enlarged(self, grey: np.ndarray) -> np.ndarray:
+        from skimage.transform import resize
+
         scale = self.smallest_side / min(grey.shape)
         if scale <= 1:
             return grey
