@@ -1,13 +1,14 @@
 """How fast a search gets somewhere, and what it costs beside the trainings.
 
-    python benchmarks/search.py FOLDER [--seconds 120] [--seeds 5] [--part gain cost workers]
+    python benchmarks/search.py FOLDER [--seconds 120] [--seeds 5] [--trials 40] [--part gain cost workers warm]
 
 FOLDER holds soybean.csv, the class in the last column. One thread for each worker in every arm.
 
 gain     seconds until the best score of finished trials is 95 % of the way from the best baseline to where random search without
-         pruning ends: of the default search, and of random search itself.
+         pruning ends: of the default search, and of random search itself, which draws all trials but the baselines.
 cost     milliseconds of a trial beside fitting and judging, by storage.
 workers  finished trials of two workers over those of one in the same time.
+warm     trials until a search that starts from one of ten other classes is as good as a search from nothing is at its end.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -66,7 +70,8 @@ def gain(X: np.ndarray, y: np.ndarray, seconds: float, seeds: int) -> None:
         found = {}
         for arm, settings in ARMS.items():
             search = MetaFeatureSearchCV(n_trials=100_000, timeout=seconds, refit=False, random_state=seed, **settings)
-            found[arm] = best_so_far(search.fit(X, y).study_)
+            with nothing_but_drawn() if arm == "random" else nullcontext():
+                found[arm] = best_so_far(search.fit(X, y).study_)
         baseline, steps = found["random"]
         target = baseline + SHARE * (steps[-1][1] - baseline)
         took = {arm: seconds_to(target, steps) for arm, (_, steps) in found.items()}
@@ -78,6 +83,18 @@ def gain(X: np.ndarray, y: np.ndarray, seconds: float, seeds: int) -> None:
             flush=True,
         )
     print(f"median ratio {statistics.median(ratios):.2f} (must be at most 0.33)")
+
+
+@contextmanager
+def nothing_but_drawn() -> Iterator[None]:
+    """Try nothing after the baselines that is not drawn."""
+    from metafe.search import baselines
+
+    with (
+        patch.object(baselines, "default_recipes", lambda *_: []),
+        patch.object(baselines.Space, "list_settings", lambda _: []),
+    ):
+        yield
 
 
 def cost() -> None:
@@ -115,9 +132,6 @@ class _Stopwatch:
 
     def around_trainings(self) -> Any:
         """Time `Objective.fit` and `Objective._judge` while a context lasts."""
-        from contextlib import ExitStack
-        from unittest.mock import patch
-
         from metafe.search.objective import Objective
 
         stack = ExitStack()
@@ -157,13 +171,46 @@ def workers(X: np.ndarray, y: np.ndarray, seconds: float) -> None:
     print(f"one worker {finished[1]} trials, two workers {finished[2]}: {ratio:.2f} times (must be at least 1.8)")
 
 
+def best_by_trial(study: Study) -> np.ndarray:
+    """Return the best score of a finished trial after each trial."""
+    scores = [t.value if t.state == TrialState.COMPLETE else -np.inf for t in study.trials]
+    return np.maximum.accumulate(scores)
+
+
+def warm(X: np.ndarray, y: np.ndarray, trials: int, seeds: int) -> None:
+    """Search ten classes, then the others from nothing and from what was found; trainings of 200 steps."""
+    short = MetaFeatureExtractor(max_steps=200)
+    shares = []
+    for seed in range(seeds):
+        old = np.isin(y, np.random.default_rng(seed).permutation(np.unique(y))[:10])
+
+        def search(which: np.ndarray, others: Any = None, seed: int = seed) -> Study:
+            settings = {"n_trials": trials, "refit": False, "warm_start_from": others, "random_state": seed}
+            return MetaFeatureSearchCV(short, **settings).fit(X[which], y[which]).study_
+
+        cold = best_by_trial(search(~old))
+        started = best_by_trial(search(~old, search(old)))
+        first_cold, first_warm = (
+            int(np.argmax(best >= cold[-1])) + 1 if best[-1] >= cold[-1] else trials + 1 for best in (cold, started)
+        )
+        shares.append(first_warm / trials)
+        print(
+            f"seed {seed}: after {trials} trials {100 * cold[-1]:.1f} from nothing, first at trial {first_cold}; warm as good "
+            f"at trial {first_warm}, {100 * started[-1]:.1f} at the end",
+            flush=True,
+        )
+    print(f"median share of the trials {statistics.median(shares):.2f} (must be at most 0.5)")
+
+
 def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=120, help="of each search")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--part", nargs="+", choices=["gain", "cost", "workers"], default=["cost", "workers", "gain"])
+    parser.add_argument("--trials", type=int, default=40, help="of each search in warm")
+    parts = ["cost", "workers", "gain", "warm"]
+    parser.add_argument("--part", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
@@ -175,6 +222,8 @@ def main() -> None:
                 cost()
             elif part == "workers":
                 workers(X[source], y[source], options.seconds)
+            elif part == "warm":
+                warm(X, y, options.trials, options.seeds)
             else:
                 gain(X[source], y[source], options.seconds, options.seeds)
 

@@ -40,6 +40,7 @@ pytest.register_assert_rewrite(
     "metafe.testing.augmentation",
     "metafe.testing.backbone",
     "metafe.testing.common",
+    "metafe.testing.distribution",
     "metafe.testing.encoder",
     "metafe.testing.plugin",
     "metafe.testing.task_source",
@@ -48,7 +49,17 @@ pytest.register_assert_rewrite(
 from metafe.testing.algorithm import MetaAlgorithmContract  # noqa: E402 - after the lines above
 from metafe.testing.augmentation import AugmentationContract  # noqa: E402
 from metafe.testing.backbone import BackboneContract  # noqa: E402
+from metafe.testing.common import example_rows  # noqa: E402
+from metafe.testing.distribution import DistributionContract  # noqa: E402
 from metafe.testing.encoder import EncoderContract  # noqa: E402
 from metafe.testing.task_source import TaskSourceContract  # noqa: E402
 
-__all__ = ["AugmentationContract", "BackboneContract", "EncoderContract", "MetaAlgorithmContract", "TaskSourceContract"]
+__all__ = [
+    "AugmentationContract",
+    "BackboneContract",
+    "DistributionContract",
+    "EncoderContract",
+    "MetaAlgorithmContract",
+    "TaskSourceContract",
+    "example_rows",
+]

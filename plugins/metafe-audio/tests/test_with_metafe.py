@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 import subprocess
 import sys
 import warnings
-from importlib.metadata import version
-from pathlib import Path
 
-import metafe_audio
 import numpy as np
 import pytest
 from metafe_audio import LogMel, MfccMeans, MfccTimes
 
 import metafe
-from metafe.plugins import registry
-
-PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
-SOURCES = [*Path(metafe_audio.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
 import sys, numpy, metafe
@@ -29,18 +22,6 @@ numpy.save(sys.argv[2], metafe.load(sys.argv[1]).transform(sys.argv[3:]))
 
 def extractor(**parameters):
     return metafe.MetaFeatureExtractor(max_steps=2, validation_fraction=0, random_state=0, **parameters)
-
-
-def test_the_listing_shows_distribution_and_version():
-    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-audio"}
-    number = version("metafe-audio")
-    encoders = {("encoder", name, number) for name in ("log-mel", "log-mel-of-arrays", "mfcc-means", "mfcc-times")}
-    assert listed == encoders | {("augmentation", name, number) for name in ("spec-augment", "stretch", "time-shift")}
-
-
-def test_registering_imports_no_heavy_library():
-    code = "import sys, metafe_audio; assert not {'librosa', 'soundfile', 'numba'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_files_are_what_an_extractor_takes(files, tones):
@@ -81,23 +62,11 @@ def test_a_fitted_extractor_can_be_pickled(files, tones):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(files[:5]), fitted.transform(files[:5]))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_only_what_metafe_makes_public_is_imported(path):
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module or "")
-            assert not node.level, "Imports are absolute."
-    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
-
-
-def test_imported_names_are_exported():
-    from metafe import contracts, plugins, testing
-
-    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
-                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
+class TestDistribution(DistributionContract):
+    distribution = "metafe-audio"
+    package = "metafe_audio"
+    plugins = {
+        "encoder": ["log-mel", "log-mel-of-arrays", "mfcc-means", "mfcc-times"],
+        "augmentation": ["spec-augment", "stretch", "time-shift"],
+    }
+    heavy = ["librosa", "soundfile", "numba"]

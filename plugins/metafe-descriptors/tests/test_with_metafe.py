@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 import subprocess
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
-import metafe_descriptors
 import numpy as np
 import pytest
 from metafe_descriptors import ColourHistogram, Hog, Lbp, Sift
 from sklearn.base import clone
 
 import metafe
-from metafe.plugins import registry
-
-PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
-SOURCES = [*Path(metafe_descriptors.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
 import sys, numpy, metafe
@@ -30,13 +23,6 @@ for folder in sys.argv[1:]:
 
 def extractor(backbone):
     return metafe.MetaFeatureExtractor(backbone, max_steps=2, validation_fraction=0, augment=None, random_state=0)
-
-
-def test_the_listing_shows_distribution_and_version():
-    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-descriptors"}
-    number = version("metafe-descriptors")
-    assert listed == {("backbone", name, number) for name in ("hog", "sift", "lbp", "colour-histogram")}
-    assert not [p for p in registry().listing() if p.error]
 
 
 @pytest.mark.parametrize(("name", "width"), [("hog", 1764), ("sift", 64), ("lbp", 708), ("colour-histogram", 32)])
@@ -80,23 +66,10 @@ def test_a_fitted_extractor_can_be_pickled(shapes):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X[:5]), fitted.transform(X[:5]))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_only_what_metafe_makes_public_is_imported(path):
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module or "")
-            assert not node.level, "Imports are absolute."
-    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
-
-
-def test_imported_names_are_exported():
-    from metafe import contracts, plugins, testing
-
-    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
-                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
+class TestDistribution(DistributionContract):
+    distribution = "metafe-descriptors"
+    package = "metafe_descriptors"
+    plugins = {
+        "backbone": ["colour-histogram", "hog", "lbp", "sift"],
+    }
+    heavy = ["skimage"]

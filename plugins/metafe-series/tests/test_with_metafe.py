@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 import subprocess
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
 import metafe_series
 import numpy as np
@@ -16,10 +13,7 @@ from metafe_series import MiniRocket, Series
 from sklearn.frozen import FrozenEstimator
 
 import metafe
-from metafe.plugins import registry
-
-PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
-SOURCES = [*Path(metafe_series.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
 import sys, numpy, metafe
@@ -27,37 +21,11 @@ with numpy.load(sys.argv[2]) as file:
     rows = [file[name] for name in file]
 numpy.save(sys.argv[3], metafe.load(sys.argv[1]).transform(rows))
 """
-HEAVY = {"aeon", "numba"}
-LIST_PLUGINS = f"""
-import sys
-from metafe.plugins import registry
-assert any(p.distribution == "metafe-series" for p in registry().listing())
-print(*({HEAVY!r} & sys.modules.keys()))
-"""
 
 
 def extractor(backbone, **parameters):
     settings = {"max_steps": 2, "validation_fraction": 0, "augment": None, "random_state": 0}
     return metafe.MetaFeatureExtractor(backbone, **{**settings, **parameters})
-
-
-def test_the_listing_shows_distribution_and_version():
-    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-series"}
-    number = version("metafe-series")
-    kinds = {
-        "encoder": ["series"],
-        "backbone": ["dilated-conv", "inception-time", "minirocket"],
-        "augmentation": ["jitter", "scaling", "window-warping"],
-    }
-    assert listed == {(kind, name, number) for kind, names in kinds.items() for name in names}
-    assert not [p for p in registry().listing() if p.error]
-
-
-def test_listing_plugins_loads_no_heavy_library():
-    found = subprocess.run(
-        [sys.executable, "-c", LIST_PLUGINS], check=True, timeout=120, capture_output=True, text=True
-    )
-    assert not found.stdout.split()
 
 
 @pytest.mark.parametrize(
@@ -94,23 +62,12 @@ def test_few_labelled_series_are_enough_to_predict(waves):
     assert (classifier.fit(rows[:15], y[:15]).predict(rows[15:]) == y[15:]).mean() > 0.5, "Chance is a fifth."
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_only_what_metafe_makes_public_is_imported(path):
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module or "")
-            assert not node.level, "Imports are absolute."
-    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
-
-
-def test_imported_names_are_exported():
-    from metafe import contracts, plugins, testing
-
-    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
-                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
+class TestDistribution(DistributionContract):
+    distribution = "metafe-series"
+    package = "metafe_series"
+    plugins = {
+        "encoder": ["series"],
+        "backbone": ["dilated-conv", "inception-time", "minirocket"],
+        "augmentation": ["jitter", "scaling", "window-warping"],
+    }
+    heavy = ["aeon", "numba"]

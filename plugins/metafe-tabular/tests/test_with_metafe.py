@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 import subprocess
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
 import metafe_tabular
 import numpy as np
@@ -17,10 +14,7 @@ from metafe_tabular import TabICL, Table, TabPFN
 
 import metafe
 from metafe.contracts import Seeds
-from metafe.plugins import registry
-
-PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
-SOURCES = [*Path(metafe_tabular.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
 import sys, numpy, pandas, metafe
@@ -33,13 +27,6 @@ folder, *names = sys.argv[1:]
 rows = numpy.load(f"{folder}/rows.npy")
 for name in names:
     numpy.save(f"{folder}/{name}.npy", metafe.load(f"{folder}/{name}").transform(rows))
-"""
-HEAVY = {"skrub", "polars", "rtdl_num_embeddings", "rtdl_revisiting_models", "tabicl", "tabpfn"}
-LIST_PLUGINS = f"""
-import sys
-from metafe.plugins import registry
-assert any(p.distribution == "metafe-tabular" for p in registry().listing())
-print(*({HEAVY!r} & sys.modules.keys()))
 """
 
 
@@ -62,21 +49,6 @@ def table():
 def extractor(backbone, **parameters):
     settings = {"max_steps": 2, "validation_fraction": 0, "augment": None, "random_state": 0}
     return metafe.MetaFeatureExtractor(backbone, **settings, **parameters)
-
-
-def test_the_listing_shows_distribution_and_version():
-    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-tabular"}
-    number = version("metafe-tabular")
-    kinds = {"encoder": ["table"], "backbone": ["ft-transformer", "tabicl", "tabpfn", "tabular-resnet"]}
-    assert listed == {(kind, name, number) for kind, names in kinds.items() for name in names}
-    assert not [p for p in registry().listing() if p.error]
-
-
-def test_listing_plugins_loads_no_heavy_library():
-    found = subprocess.run(
-        [sys.executable, "-c", LIST_PLUGINS], check=True, timeout=120, capture_output=True, text=True
-    )
-    assert not found.stdout.split()
 
 
 def test_saved_features_are_the_same_in_another_process(tmp_path, table):
@@ -124,23 +96,11 @@ def test_few_labelled_rows_of_a_table_are_enough_to_predict(table):
     assert (classifier.predict(frame[25:]) == y[25:]).mean() > 0.3, "Chance is a fifth."
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_only_what_metafe_makes_public_is_imported(path):
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module or "")
-            assert not node.level, "Imports are absolute."
-    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
-
-
-def test_imported_names_are_exported():
-    from metafe import contracts, plugins, testing
-
-    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
-                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
+class TestDistribution(DistributionContract):
+    distribution = "metafe-tabular"
+    package = "metafe_tabular"
+    plugins = {
+        "encoder": ["table"],
+        "backbone": ["ft-transformer", "tabicl", "tabpfn", "tabular-resnet"],
+    }
+    heavy = ["skrub", "polars", "rtdl_num_embeddings", "rtdl_revisiting_models", "tabicl", "tabpfn"]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import pickle
 import shutil
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
-import metafe_transformers
 import numpy as np
 import pytest
 from metafe_transformers import ImageEncoder, ImageTransformer, SoundEncoder, TextEncoder, Tokens, Transformer
@@ -18,9 +15,7 @@ from metafe_transformers import ImageEncoder, ImageTransformer, SoundEncoder, Te
 import metafe
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds
 from metafe.plugins import registry
-
-PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
-SOURCES = [*Path(metafe_transformers.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
 import pathlib, sys, numpy, metafe
@@ -40,22 +35,6 @@ def ids_of(model, texts):
 def extractor(backbone, **parameters):
     parameters = {"max_steps": 2, "validation_fraction": 0, "augment": None, "random_state": 0} | parameters
     return metafe.MetaFeatureExtractor(backbone, **parameters)
-
-
-def test_the_listing_shows_distribution_and_version():
-    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-transformers"}
-    number = version("metafe-transformers")
-    encoders = {"text-encoder", "tokens", "image-encoder", "sound-encoder"}
-    backbones = {"transformer", "image-transformer"}
-    assert listed == {("encoder", name, number) for name in encoders} | {
-        ("backbone", name, number) for name in backbones
-    }
-
-
-def test_registering_imports_no_heavy_library():
-    heavy = "{'transformers', 'peft', 'tokenizers', 'PIL', 'librosa', 'soundfile'}"
-    code = f"import sys, metafe_transformers; assert not {heavy} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_training_changes_the_additions_alone(model, texts):
@@ -162,23 +141,11 @@ def test_a_fitted_extractor_can_be_pickled(model, texts):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(ids[:5]), fitted.transform(ids[:5]))
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_only_what_metafe_makes_public_is_imported(path):
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module or "")
-            assert not node.level, "Imports are absolute."
-    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC
-
-
-def test_imported_names_are_exported():
-    from metafe import contracts, plugins, testing
-
-    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
-                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
+class TestDistribution(DistributionContract):
+    distribution = "metafe-transformers"
+    package = "metafe_transformers"
+    plugins = {
+        "encoder": ["image-encoder", "sound-encoder", "text-encoder", "tokens"],
+        "backbone": ["image-transformer", "transformer"],
+    }
+    heavy = ["transformers", "peft", "tokenizers", "librosa", "soundfile"]

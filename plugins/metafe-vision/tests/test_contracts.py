@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from metafe_vision import ColourJitter, HorizontalFlip, ImageFiles, RandomCrop, ResNet12
 
-from metafe.testing import AugmentationContract, BackboneContract, EncoderContract
-from metafe.testing.common import example_rows
+from metafe.testing import AugmentationContract, BackboneContract, EncoderContract, example_rows
 
 
 class TestImageFiles(EncoderContract):

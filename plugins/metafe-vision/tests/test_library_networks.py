@@ -15,8 +15,7 @@ from torch import nn
 
 import metafe
 from metafe.contracts import InvalidInputError, InvalidParameterError, MissingDependencyError, Seeds
-from metafe.testing import BackboneContract
-from metafe.testing.common import example_rows
+from metafe.testing import BackboneContract, example_rows
 
 
 class Small(nn.Module):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import pickle
 import subprocess
 import sys
-from importlib.metadata import version
-from pathlib import Path
 
-import metafe_vision
 import numpy as np
 import pytest
 from metafe_vision import ColourJitter, HorizontalFlip, ImageFiles, RandomCrop, ResNet12
@@ -18,20 +14,11 @@ from PIL import Image
 
 import metafe
 from metafe.contracts import InvalidInputError, UnreadableRowWarning
-from metafe.plugins import registry
-
-PUBLIC = {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"}
-SOURCES = [*Path(metafe_vision.__file__).parent.rglob("*.py"), *Path(__file__).parent.rglob("*.py")]
+from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
 import json, sys, numpy, metafe
 numpy.save(sys.argv[3], metafe.load(sys.argv[1]).transform(json.loads(sys.argv[2])))
-"""
-HEAVY = """
-import sys
-from metafe.plugins import registry
-registry().listing()
-print(sorted({"kornia", "timm", "torchvision"} & set(sys.modules)))
 """
 
 
@@ -53,26 +40,6 @@ def files(tmp_path_factory):
 def extractor(backbone=None, **parameters):
     settings = {"max_steps": 2, "validation_fraction": 0, "augment": None, "random_state": 0, "device": "cpu"}
     return metafe.MetaFeatureExtractor(backbone or ResNet12(width=4), "protonet", **settings | parameters)
-
-
-def test_the_listing_shows_distribution_and_version():
-    listed = {(p.kind, p.name, p.version) for p in registry().listing() if p.distribution == "metafe-vision"}
-    number = version("metafe-vision")
-    assert listed == {
-        ("augmentation", "colour-jitter", number),
-        ("augmentation", "horizontal-flip", number),
-        ("augmentation", "random-crop", number),
-        ("backbone", "resnet12", number),
-        ("backbone", "timm", number),
-        ("backbone", "torchvision", number),
-        ("encoder", "image-files", number),
-    }
-    assert not [p for p in registry().listing() if p.error]
-
-
-def test_the_listing_imports_no_heavy_library():
-    done = subprocess.run([sys.executable, "-c", HEAVY], check=True, timeout=120, capture_output=True, text=True)
-    assert done.stdout == "[]\n"
 
 
 def test_a_name_stands_for_the_backbone(images):
@@ -135,24 +102,12 @@ def test_the_network_learns_by_other_algorithms(images, algorithm):
     assert np.isfinite(fitted.transform(X[:5])).all()
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
-def test_only_what_metafe_makes_public_is_imported(path):
-    imported = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            imported |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            imported.add(node.module or "")
-            assert not node.level, "Imports are absolute."
-    # The tests of contracts share their example rows.
-    assert {name for name in imported if name.split(".")[0] == "metafe"} <= PUBLIC | {"metafe.testing.common"}
-
-
-def test_imported_names_are_exported():
-    from metafe import contracts, plugins, testing
-
-    exported = {"metafe": metafe, "metafe.contracts": contracts, "metafe.plugins": plugins, "metafe.testing": testing}
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module in PUBLIC - {"metafe"}:
-                assert {alias.name for alias in node.names} <= set(exported[node.module].__all__)
+class TestDistribution(DistributionContract):
+    distribution = "metafe-vision"
+    package = "metafe_vision"
+    plugins = {
+        "encoder": ["image-files"],
+        "backbone": ["resnet12", "timm", "torchvision"],
+        "augmentation": ["colour-jitter", "horizontal-flip", "random-crop"],
+    }
+    heavy = ["kornia", "timm", "torchvision"]
