@@ -92,6 +92,8 @@ def leaderboard(rows: Sequence[Standing]) -> Picture:
             (True, BASELINE, "s", "baseline"),
         ):
             places = [i for i, row in enumerate(shown) if row.is_baseline == is_baseline]
+            if not places:
+                continue
             scores = [shown[i].score for i in places]
             errors = [shown[i].interval if np.isfinite(shown[i].interval) else 0.0 for i in places]
             axis.errorbar(scores, places, xerr=errors, fmt=marker, color=colour, capsize=3, label=name)

@@ -10,6 +10,7 @@ from html import unescape
 import numpy as np
 import optuna
 import pytest
+from matplotlib.figure import Figure
 from optuna.trial import TrialState, create_trial
 from PIL import Image
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -19,8 +20,10 @@ from sklearn.preprocessing import StandardScaler
 from metafe import MetaFeatureExtractor
 from metafe.backbones import MLP
 from metafe.search.attributes import packed
+from metafe.search.pictures import leaderboard
 from metafe.search.report import write_report
 from metafe.search.snippet import code_of
+from metafe.search.standings import Standing
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -207,6 +210,16 @@ def test_one_trial_is_enough_for_a_page(tmp_path, baseline):
     assert "0.700" in leaderboard
     assert "mlp.width 32" in leaderboard  # as Optuna calls it
     assert "from 0.300 to 0.500" in html  # the score on the fold is no validation
+
+
+@pytest.mark.parametrize(
+    ("made_by", "named"), [(["PCA", None], ["searched", "baseline"]), (["PCA"], ["baseline"]), ([None], ["searched"])]
+)
+def test_the_legend_of_the_leaderboard_names_what_is_there(made_by, named):
+    rows = [Standing(trial([0.7], baseline=baseline), "a label", 0.7, 0.01, None) for baseline in made_by]
+    figure = Figure()
+    leaderboard(rows).draw(figure)
+    assert figure.axes[0].get_legend_handles_labels()[1] == named
 
 
 def test_pruned_trials_are_in_the_history(tmp_path):
