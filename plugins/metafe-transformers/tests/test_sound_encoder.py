@@ -61,7 +61,9 @@ def test_the_silence_that_whisper_adds_is_not_averaged(saved, clips):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("kept", [list, np.array, pd.Series, lambda p: [Path(path) for path in p]], ids=str)
+@pytest.mark.parametrize(
+    "kept", [list, np.array, pd.Series, lambda p: [Path(path) for path in p]], ids=["list", "array", "series", "paths"]
+)
 def test_files_are_what_arrays_are(encoder, clips, sound_files, kept):
     np.testing.assert_array_equal(encoded(encoder, kept(sound_files)), encoded(encoder, clips))
 
