@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Mapping
-from functools import cached_property
+from functools import cache
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
@@ -56,11 +56,11 @@ class DistributionContract:
         """Check that each plugin is listed with distribution and version, and none failed to load."""
         number = version(self.distribution)
         expected = [[kind, name, number, ""] for kind, names in self.plugins.items() for name in names]
-        assert sorted(self._found["plugins"], key=str) == sorted(expected, key=str)
+        assert sorted(_listed(self.distribution)["plugins"], key=str) == sorted(expected, key=str)
 
     def test_listing_loads_no_heavy_module(self) -> None:
         """Check that ``metafe plugins`` stays quick."""
-        loaded = set(self.heavy) & set(self._found["modules"])
+        loaded = set(self.heavy) & set(_listed(self.distribution)["modules"])
         assert not loaded, f"Listing the plugins loads {sorted(loaded)}; import them in the functions that need them."
 
     def test_it_imports_what_metafe_makes_public(self) -> None:
@@ -86,17 +86,18 @@ class DistributionContract:
                     f"{path.name} must import exported names; line {node.lineno} imports {sorted(hidden)}."
                 )
 
-    @cached_property
-    def _found(self) -> dict[str, Any]:
-        """List the plugins in a process of its own, which has loaded nothing else."""
-        command = [sys.executable, "-c", _LIST, self.distribution]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)  # noqa: S603 - own code
-        found: dict[str, Any] = json.loads(done.stdout)
-        return found
-
     def _imports(self) -> Iterator[tuple[Path, ast.Import | ast.ImportFrom]]:
         folders = [Path(str(import_module(self.package).__file__)).parent, Path(inspect.getfile(type(self))).parent]
         for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import | ast.ImportFrom):
                     yield path, node
+
+
+@cache
+def _listed(distribution: str) -> dict[str, Any]:
+    """List the plugins in a process of its own, which has loaded nothing else."""
+    command = [sys.executable, "-c", _LIST, distribution]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)  # noqa: S603 - own code
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
