@@ -1,11 +1,11 @@
 """Tasks per second of one outer step, beside the libraries and the loop that people use today.
 
     pip install -r benchmarks/peers.txt
-    python benchmarks/maml_speed.py
+    python benchmarks/maml_speed.py [--device cuda]
 
 Every arm gets the same network, weights and tasks, and runs in processes of its own, which take turns. Beside the speed
-stand the peak memory of the process, and how far the outer gradient is from that of the same computation in float64; a
-unit that is almost at a threshold may switch between the two, in all arms alike.
+stand the peak memory of the process (on an accelerator, of its tensors), and how far the outer gradient is from that of
+the same computation in float64; a unit that is almost at a threshold may switch between the two, in all arms alike.
 Peers are `higher` and `torchopt`, and a plain loop over `torch.autograd.grad` (learn2learn does not install on Python
 3.11; it runs at the plain loop's speed). Those that are not installed are left out.
 """
@@ -86,8 +86,8 @@ class Workload:
             blocks += [convolution, nn.BatchNorm2d(64, track_running_stats=False), nn.ReLU(), nn.MaxPool2d(2)]
         return nn.Sequential(*blocks, nn.Flatten())
 
-    def batch(self) -> TaskBatch:
-        """Return the tasks: Gaussian classes around random means."""
+    def batch(self, device: torch.device) -> TaskBatch:
+        """Return the tasks, on a device: Gaussian classes around random means."""
         generator = torch.Generator().manual_seed(0)
 
         def rows(n_each: int) -> Tensor:
@@ -96,7 +96,7 @@ class Workload:
 
         means = torch.randn(N_TASKS, N_WAY, *self.shape, generator=generator)
         labels = [torch.arange(N_WAY).repeat_interleave(n).repeat(N_TASKS, 1) for n in (self.n_shot, N_QUERY)]
-        return TaskBatch(rows(self.n_shot), labels[0], rows(N_QUERY), labels[1], n_way=N_WAY)
+        return TaskBatch(rows(self.n_shot), labels[0], rows(N_QUERY), labels[1], n_way=N_WAY).to(device)
 
 
 WORKLOADS = {
@@ -121,13 +121,13 @@ class Network(nn.Module):
         return self.head(self.body(x))
 
 
-def make_network(work: Workload) -> Network:
-    """Return the textbook network, with the same weights at every call."""
+def make_network(work: Workload, device: torch.device) -> Network:
+    """Return the textbook network on a device, with the same weights at every call."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         body = work.textbook_body()
         n_features = body(torch.zeros(2, *work.shape)).shape[1]
-        return Network(body, nn.Linear(n_features, N_WAY)).train()
+        return Network(body, nn.Linear(n_features, N_WAY)).to(device).train()
 
 
 def plain_step(work: Workload, network: Network, batch: TaskBatch) -> Step:
@@ -163,13 +163,13 @@ def adapted_loss(work: Workload, network: Network, batch: TaskBatch, t: int) -> 
     return functional.cross_entropy(functional_call(network, parameters, (batch.query_x[t],)), batch.query_y[t])
 
 
-def reference_gradient(work: Workload) -> Tensor:
+def reference_gradient(work: Workload, device: torch.device) -> Tensor:
     """Return the outer gradient in float64, by the plain loop.
 
     Methods that adapt a head or none run the body once over the rows of a group of tasks, so that batch normalisation sees
     them all; then so does this.
     """
-    network, batch = make_network(work).double(), work.batch()
+    network, batch = make_network(work, device).double(), work.batch(device)
     in_double = replace(batch, support_x=batch.support_x.double(), query_x=batch.query_x.double())
     runs_body_once = work.head_only or work.n_steps == 0
     for group in groups_of_tasks(in_double) if runs_body_once else [in_double]:
@@ -201,7 +201,7 @@ def losses_of_features(work: Workload, network: Network, batch: TaskBatch) -> li
 def flat_gradient(network: nn.Module) -> Tensor:
     """Return the gradient of all parameters in one float64 vector; zero where there is none."""
     parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in network.parameters()]
-    return torch.cat([part.double().flatten() for part in parts])
+    return torch.cat([part.double().flatten() for part in parts]).cpu()
 
 
 def higher_step(work: Workload, network: Network, batch: TaskBatch) -> Step:
@@ -253,7 +253,7 @@ def metafe_step(work: Workload, network: Network, batch: TaskBatch, dtype: torch
     context = Context(training=True, max_steps=1)
 
     def step() -> None:
-        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        with torch.autocast(batch.query_x.device.type, dtype, enabled=dtype != torch.float32):
             loss, _ = algorithm.meta_loss(learner, batch, context)
         loss.backward()
 
@@ -264,7 +264,7 @@ def metafe_learner(work: Workload, network: Network, algorithm: MetaAlgorithm) -
     """Return metafe's learner with the weights of the textbook network, whose gradients it writes into."""
     head = network.head
     problem = Problem("classification", work.shape, n_classes=N_WAY, max_way=N_WAY)
-    learner = algorithm.build(work.backbone().build(work.shape), head.in_features, problem)
+    learner = algorithm.build(work.backbone().build(work.shape), head.in_features, problem).to(head.weight.device)
     use_batch_statistics(learner)
     ours = dict(learner.named_parameters())
     theirs = [p for n, p in network.named_parameters() if n.startswith("body") or work.n_steps]
@@ -299,56 +299,70 @@ ARMS: dict[str, Callable[[Workload, Network, TaskBatch], Step]] = {
 }
 
 
-def arms_for(name: str) -> list[str]:
-    """Return the arms that can run a workload here."""
+def arms_for(name: str, device: torch.device) -> list[str]:
+    """Return the arms that can run a workload on a device."""
     work = WORKLOADS[name]
     arms = [PLAIN] + [peer for peer in ("higher", "torchopt") if work.n_steps and find_spec(peer)] + ["metafe"]
-    if work.algorithm().stands_compiling(metafe_learner(work, make_network(work), work.algorithm())):
+    if work.algorithm().stands_compiling(metafe_learner(work, make_network(work, device), work.algorithm())):
         arms.append("metafe, compiled")
-    bfloat16 = resolve_precision("auto", torch.device("cpu"), work.algorithm().stands_bfloat16) == torch.bfloat16
+    bfloat16 = resolve_precision("auto", device, work.algorithm().stands_bfloat16) == torch.bfloat16
     return arms + (["metafe, bfloat16"] if bfloat16 else [])
 
 
-def measure(name: str, arm: str, seconds: float) -> dict[str, float | list[float]]:
+def measure(name: str, arm: str, seconds: float, device: torch.device) -> dict[str, float | list[float]]:
     """Run steps for about some seconds; return tasks per second, peak memory and the gradient of one step."""
     work = WORKLOADS[name]
-    network, batch = make_network(work), work.batch()
+    network, batch = make_network(work, device), work.batch(device)
     step = ARMS[arm](work, network, batch)
     step()
     gradient = flat_gradient(network)
-    with reuse_freed_memory(torch.device("cpu")) if arm.startswith("metafe") else nullcontext():
+    with reuse_freed_memory(device) if arm.startswith("metafe") else nullcontext():
         step()
         durations = []
         while sum(durations) < seconds:
+            wait_for(device)
             began = time.perf_counter()
             step()
+            wait_for(device)
             durations.append(time.perf_counter() - began)
     return {
         "tasks_per_second": N_TASKS / statistics.median(durations),
-        "megabytes": peak_megabytes(),
+        "megabytes": peak_megabytes(device),
         "gradient": gradient.tolist(),
     }
 
 
-def peak_megabytes() -> float:
-    """Return the peak memory of this process; `resource.getrusage` would count that of the process it was forked from."""
+def wait_for(device: torch.device) -> None:
+    """Wait until an accelerator has done what it was given."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def peak_megabytes(device: torch.device) -> float:
+    """Return the peak memory of tensors on an accelerator, or of this process.
+
+    `resource.getrusage` would count that of the process it was forked from.
+    """
+    if device.type != "cpu":
+        return torch.get_device_module(device).max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def in_own_process(name: str, arm: str, seconds: float) -> dict[str, float | list[float]]:
+def in_own_process(name: str, arm: str, seconds: float, device: torch.device) -> dict[str, float | list[float]]:
     """Measure in a fresh process."""
-    command = [sys.executable, __file__, "--workload", name, "--arm", arm, "--seconds", str(seconds)]
+    command = [sys.executable, __file__, "--workload", name, "--arm", arm, "--device", str(device)]
+    command += ["--seconds", str(seconds)]
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         subprocess.run([*command, "--result", str(result)], check=True)
         return json.loads(result.read_text())
 
 
-def compare(name: str, repeats: int, seconds: float) -> None:
+def compare(name: str, repeats: int, seconds: float, device: torch.device) -> None:
     """Let the arms of a workload take turns, and print the medians."""
-    reference, arms = reference_gradient(WORKLOADS[name]), arms_for(name)
-    rounds = [{arm: in_own_process(name, arm, seconds) for arm in arms} for _ in range(repeats)]
+    reference, arms = reference_gradient(WORKLOADS[name], device), arms_for(name, device)
+    rounds = [{arm: in_own_process(name, arm, seconds, device) for arm in arms} for _ in range(repeats)]
     peers = [arm for arm in arms if not arm.startswith("metafe")]
     print(f"\n{name:<20}{'tasks/s':>10}{'of the fastest peer':>28}{'peak MB':>10}{'gradient off by':>17}")
     for arm in arms:
@@ -369,14 +383,16 @@ def main() -> None:
     parser.add_argument("--workload", choices=WORKLOADS, help="only this one")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=5.0, help="of steps in each process")
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
     parser.add_argument("--arm", choices=ARMS, help=argparse.SUPPRESS)
     parser.add_argument("--result", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.arm:
-        options.result.write_text(json.dumps(measure(options.workload, options.arm, options.seconds)))
+        measured = measure(options.workload, options.arm, options.seconds, options.device)
+        options.result.write_text(json.dumps(measured))
         return
     for name in [options.workload] if options.workload else WORKLOADS:
-        compare(name, options.repeats, options.seconds)
+        compare(name, options.repeats, options.seconds, options.device)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def test_compiled_steps_equal_double_backpropagation(algorithm, batch):
                 parameter.mul_(1.5)
 
 
-def test_without_a_compiler_the_step_is_plain_and_one_line_says_so(batch, monkeypatch, caplog):
+def test_without_a_compiler_the_steps_are_plain_and_one_line_says_so(batch, monkeypatch, caplog):
     def no_compiler(*args, **kwargs):
         raise RuntimeError("no C++ compiler found")
 
@@ -92,6 +92,8 @@ def test_without_a_compiler_the_step_is_plain_and_one_line_says_so(batch, monkey
     compiled, context = CompiledLoss(algorithm, learner), Context(training=True, max_steps=1)
     with caplog.at_level(logging.WARNING, logger="metafe"):
         losses = [float(compiled(batch, context)[0].detach()) for _ in range(2)]
+        # Not tried again for batches of another shape.
+        compiled(batch.part(slice(0, 2)), context)
     assert losses == [float(algorithm.meta_loss(learner, batch, context)[0].detach())] * 2
     assert [r.getMessage() for r in caplog.records] == [
         "Compiling maml failed, so it runs plainly: RuntimeError: no C++ compiler found"
@@ -119,8 +121,14 @@ def test_auto_decides_by_rule(algorithm, max_steps, wanted):
     assert resolve_compile("auto", algorithm, learner_of(algorithm), max_steps) is wanted
 
 
-def test_drop_out_is_not_compiled():
+def test_drop_out_is_not_compiled(monkeypatch):
     assert not resolve_compile("auto", MAML(), learner_of(MAML(), dropout=0.5), 5000)
+    monkeypatch.setattr(compiling, "STEPS_TO_REPAY_COMPILING", 1)
+    monkeypatch.setattr(compiling.torch, "compile", lambda *args, **kwargs: pytest.fail("compiled"))
+    rng = np.random.default_rng(0)
+    MetaFeatureExtractor(MLP(dropout=0.5), MAML(n_steps=1), max_steps=1, random_state=0).fit(
+        rng.normal(size=(90, 6)), np.repeat(np.arange(6), 15)
+    )
 
 
 @pytest.mark.parametrize(

@@ -295,6 +295,31 @@ def test_what_is_vectorised_is_decided_by_rule(module, stands):
     assert stands_vectorising(module) is stands
 
 
+@pytest.mark.parametrize(
+    ("module", "stands"),
+    [
+        (CONV.build(SHAPE), True),
+        (MLP(normalisation="layer").build((4,)), True),
+        (MLP(dropout=0.5).build((4,)), False),
+        (nn.GRU(3, 3), False),
+        (OwnLayer(2, 2), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else str(value),
+)
+def test_an_accelerator_vectorises_convolutions_too(module, stands):
+    # Tensors on the meta device are not on a CPU, and every machine has it.
+    assert stands_vectorising(module.to("meta")) is stands
+
+
+@pytest.mark.parametrize("make", [MAML, BOIL, MetaSGD], ids=lambda make: make.__name__)
+def test_steps_that_are_computed_again_need_a_network_without_drop_out(make):
+    problem = Problem("classification", (4,), n_classes=9, max_way=3)
+    backbone = MLP(dropout=0.5, n_features=4).build((4,))
+    with pytest.raises(InvalidParameterError, match="checkpoint_steps=True needs a network without drop-out"):
+        make(checkpoint_steps=True).build(backbone, 4, problem)
+    make(checkpoint_steps=False).build(backbone, 4, problem)
+
+
 def test_auto_vectorises_a_perceptron_and_loops_over_a_convolution():
     for config, shape, vectorise in ((MLP(depth=1, width=4), (5,), True), (CONV, SHAPE, False)):
         x = torch.randn(2, 6, *shape, generator=generator())

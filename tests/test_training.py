@@ -20,6 +20,7 @@ from metafe.contracts import (
     hookimpl,
 )
 from metafe.plugins import registry
+from metafe.training import settings as settings_module
 from metafe.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.filterwarnings(
@@ -223,6 +224,19 @@ class TestSettings:
         assert narrow.dtype == np.float32
         assert not np.array_equal(narrow, wide)
         np.testing.assert_allclose(narrow, wide, atol=0.2)
+
+    @pytest.mark.parametrize("has_instructions", [True, False])
+    @pytest.mark.parametrize(("algorithm", "stands"), [("protonet", True), ("reptile", False)])
+    def test_auto_precision_is_bfloat16_where_machine_and_algorithm_stand_it(
+        self, small, digits, monkeypatch, has_instructions, algorithm, stands
+    ):
+        monkeypatch.setattr(settings_module, "_has_bfloat16", lambda device: has_instructions)
+        X, y = digits
+        auto, narrow, wide = (
+            small("mlp", algorithm, precision=precision).fit(X, y).transform(X)
+            for precision in ("auto", "bfloat16", "float32")
+        )
+        np.testing.assert_array_equal(auto, narrow if has_instructions and stands else wide)
 
     def test_progress_goes_to_stderr_a_line_for_each_validation(self, small, digits, capsys):
         small(max_steps=4, verbose=1).fit(*digits)

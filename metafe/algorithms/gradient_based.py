@@ -13,6 +13,7 @@ from metafe.algorithms.task_threads import map_in_threads
 from metafe.contracts import (
     Context,
     Differentiated,
+    InvalidParameterError,
     Learner,
     MetaAlgorithm,
     Problem,
@@ -24,7 +25,16 @@ from metafe.contracts import (
     sum_losses,
     task_loss,
 )
-from metafe.inner_loop import InnerLoop, Parameters, Rates, TaskNetwork, stands_threads, stands_vectorising
+from metafe.inner_loop import (
+    InnerLoop,
+    Parameters,
+    Rates,
+    TaskNetwork,
+    draws_in_training,
+    full_precision,
+    stands_threads,
+    stands_vectorising,
+)
 
 Adapts = Literal["all", "head", "body"]
 LearnedRates = Literal["none", "layer_step", "element"]
@@ -165,7 +175,18 @@ class GradientAlgorithm(MetaAlgorithm):
         return [group for group in groups if group["params"]]
 
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
-        """Return the backbone with a linear head."""
+        """Return the backbone with a linear head.
+
+        Raises
+        ------
+        InvalidParameterError
+            A setting that cannot be, or drop-out in a network whose inner steps are computed twice.
+        """
+        if getattr(self, "checkpoint_steps", False) and draws_in_training(backbone):
+            raise InvalidParameterError(
+                f"{self.name} checkpoint_steps=True needs a network without drop-out, whose masks would be others when a "
+                "step is computed again; got one with. Set its drop-out to 0, or leave checkpoint_steps at False."
+            )
         check_choice(self.name, "batch_statistics", self.batch_statistics, ("support", "task"))
         check_choice(self.name, "vectorise", self.vectorise, ("auto", True, False))
         return LinearHeadLearner(backbone, n_features, problem)
@@ -250,8 +271,10 @@ class GradientAlgorithm(MetaAlgorithm):
 
     def query_prediction(self, episode: Episode, parameters: Parameters, batch: TaskBatch) -> Tensor:
         """Return the outputs for query rows under these parameters."""
-        from_support = self.batch_statistics == "support"
-        statistics = episode.statistics(parameters, batch.support_x) if from_support else {}
+        statistics: Parameters = {}
+        if self.batch_statistics == "support":
+            with full_precision(parameters):
+                statistics = episode.statistics(parameters, batch.support_x)
         return episode.predict(parameters, batch.query_x, statistics)
 
     def adapt_episode(self, episode: Episode, x: Tensor, y: Tensor, context: Context) -> tuple[Parameters, Parameters]:

@@ -26,7 +26,7 @@ from metafe.contracts import (
     check_sizes,
 )
 from metafe.contracts.spaces import SearchSpace
-from metafe.inner_loop import InnerLoop, Parameters, Rates
+from metafe.inner_loop import InnerLoop, Parameters, Rates, full_precision
 
 
 class IMAML(GradientAlgorithm):
@@ -140,7 +140,8 @@ class IMAML(GradientAlgorithm):
         with torch.no_grad():
             solution = self._solve(episode, start, shared, batch.support_x, batch.support_y, context)
             gradient, (loss, predicted) = self._query_gradient(episode, batch, solution, shared)
-            implicit = self._implicit_gradient(episode, batch, solution, shared, gradient)
+            with full_precision(start):
+                implicit = self._implicit_gradient(episode, batch, solution, shared, gradient)
         return carry_gradient(loss, list(start.values()), [implicit[name] for name in start]), predicted
 
     def _solve(

@@ -75,10 +75,12 @@ class MAML(GradientAlgorithm):
         adapted parameters, or those of the query rows themselves (transductive, as published). Inner steps use those of
         the support set in any case, and so do the features after `adapt`: each row stays on its own.
     vectorise : {"auto"} or bool, default="auto"
-        Compute all tasks of a batch at once, or one after the other. ``"auto"`` takes the first for networks of torch's
-        linear, activation and normalisation layers, the second for all others.
+        Compute all tasks of a batch at once, which takes memory for all of them, or each on its own (on a CPU side by
+        side, one on each of torch's threads). ``"auto"`` takes the first for networks of torch's linear, activation and
+        normalisation layers, on an accelerator for those with convolutions too, and the second for all others.
     checkpoint_steps : bool, default=False
-        Compute each inner step again in the backward pass, so that memory does not grow with ``n_steps``.
+        Compute each inner step again in the backward pass, so that memory does not grow with ``n_steps``. Needs a network
+        without drop-out, whose masks would be others the second time.
 
     Notes
     -----

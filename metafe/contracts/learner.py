@@ -11,8 +11,9 @@ from metafe.contracts.algorithm import Context, MetaAlgorithm, State
 from metafe.contracts.losses import Differentiated, accuracy, differentiate, sum_losses, task_loss
 from metafe.contracts.task_batch import Problem, TaskBatch
 
-# Input values of a group of tasks: more of them do not make a convolution faster, only larger.
-VALUES_AT_ONCE = 200_000
+# Input values of a group of tasks: on a CPU, more of them do not make a convolution faster, only larger. An accelerator
+# is faster with as many as its memory holds: of a convolutional network's activations, these take some gigabytes.
+VALUES_AT_ONCE, VALUES_AT_ONCE_ON_ACCELERATORS = 200_000, 4_000_000
 # Enough for steady statistics of batch normalisation, however large a row is.
 FEWEST_ROWS_AT_ONCE = 256
 
@@ -52,7 +53,7 @@ class HeadAlgorithm(MetaAlgorithm):
     -----
     In training, batch normalisation uses the statistics of all rows that the body sees at once: those of the whole batch, or,
     where that is more than memory and caches like (256 rows, or more small ones), of as many of its tasks as
-    are not. Such "ghost batches" are those of Hoffer, Hubara and Soudry, "Train longer, generalize better", 2017.
+    are not; an accelerator sees twenty times as many at once. Such "ghost batches" are those of Hoffer, Hubara and Soudry, "Train longer, generalize better", 2017.
     """
 
     adapts_features = False
@@ -145,10 +146,11 @@ class HeadAlgorithm(MetaAlgorithm):
 
 
 def groups_of_tasks(batch: TaskBatch) -> list[TaskBatch]:
-    """Split a batch into groups of tasks over whose rows a body runs at once, by a rule that depends on shapes alone."""
+    """Split a batch into groups of tasks over whose rows a body runs at once, by a rule of shapes and the kind of device."""
     n_rows = batch.support_x.shape[1] + batch.query_x.shape[1]
     n_values = max(1, batch.query_x.shape[2:].numel())
-    n_tasks = max(1, max(FEWEST_ROWS_AT_ONCE, VALUES_AT_ONCE // n_values) // n_rows)
+    n_at_once = VALUES_AT_ONCE if batch.query_x.device.type == "cpu" else VALUES_AT_ONCE_ON_ACCELERATORS
+    n_tasks = max(1, max(FEWEST_ROWS_AT_ONCE, n_at_once // n_values) // n_rows)
     if n_tasks >= len(batch):
         return [batch]
     return [batch.part(slice(start, start + n_tasks)) for start in range(0, len(batch), n_tasks)]

@@ -18,8 +18,8 @@ from metafe.contracts import Context, InvalidParameterError, Learner, MetaAlgori
 STEPS_TO_REPAY_COMPILING = 5000
 # Episodes of many shapes would each be compiled anew.
 MOST_SHAPES = 4
-# What float32 may lose by another order of summation, many times over.
-TOLERANCE = 1e-3
+# What float32 and bfloat16 may lose by another order of summation, many times over.
+TOLERANCE, TOLERANCE_OF_AUTOCAST = 1e-3, 5e-2
 
 _log = logging.getLogger("metafe")
 _TENSORS = ("support_x", "support_y", "query_x", "query_y")
@@ -87,6 +87,7 @@ class CompiledLoss:
         self.algorithm = algorithm
         self.learner = learner
         self._compiled: dict[Any, Joint | None] = {}
+        self._has_failed = False
 
     def __call__(self, batch: TaskBatch, context: Context) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return what the algorithm's ``meta_loss`` returns, without metrics once it is compiled.
@@ -100,8 +101,8 @@ class CompiledLoss:
         tensors = [getattr(batch, name) for name in _TENSORS]
         key = (batch.n_way, *((t.shape, t.dtype) for t in tensors))
         if key not in self._compiled:
-            new = len(self._compiled) < MOST_SHAPES
-            self._compiled[key] = self._compile(batch, tensors, context) if new else None
+            tries = not self._has_failed and len(self._compiled) < MOST_SHAPES
+            self._compiled[key] = self._compile(batch, tensors, context) if tries else None
         joint = self._compiled[key]
         if joint is None:
             return self.algorithm.meta_loss(self.learner, batch, context)
@@ -122,13 +123,17 @@ class CompiledLoss:
         try:
             compiled, found = _compile_and_run(plain, parameters, tensors)
         except Exception as error:
-            _log.warning("Compiling %s failed, so it runs plainly: %s", self.algorithm.name, _first_lines(error))
-            return None
+            return self._fall_back(f"Compiling {self.algorithm.name} failed, so it runs plainly: {_first_lines(error)}")
         difference = _relative_difference(found, plain(parameters, tensors))
-        if not difference <= TOLERANCE:
-            _log.warning("Compiled %s is off by %.1e, so it runs plainly.", self.algorithm.name, difference)
-            return None
+        rounded = torch.is_autocast_enabled(batch.query_x.device.type)
+        if not difference <= (TOLERANCE_OF_AUTOCAST if rounded else TOLERANCE):
+            return self._fall_back(f"Compiled {self.algorithm.name} is off by {difference:.1e}, so it runs plainly.")
         return compiled
+
+    def _fall_back(self, reason: str) -> None:
+        """Say once why steps are plain from now on; batches of other shapes would most likely fail alike."""
+        self._has_failed = True
+        _log.warning("%s", reason)
 
     def _joint(self, n_way: int, context: Context) -> Joint:
         """Return loss and gradients as one function of parameters and batch."""

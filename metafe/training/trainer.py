@@ -118,7 +118,8 @@ class Trainer:
         on_validation: Callable[[Mapping[str, float]], bool | None] | None = None,
     ) -> None:
         self.algorithm = algorithm
-        self.learner = learner.to(device)
+        # In training from now on: whether drop-out is active decides what can be compiled.
+        self.learner = learner.to(device).train()
         self.source = source
         self.train = train
         self.validator = validator
