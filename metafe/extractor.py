@@ -89,7 +89,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Where to compute. ``"auto"`` takes an accelerator where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         In which the network trains. ``"auto"`` is bfloat16 where the machine has instructions for it and the algorithm
-        stands it. Features are float32 in any case.
+        stands it. Heads and the inner steps of gradient-based algorithms are computed in float32, and so are features.
+        On NVIDIA's GPUs convolutions in float32 round their inputs to ten bits unless
+        ``torch.backends.cudnn.allow_tf32`` is False, which is torch's setting and left alone.
     compile : {"auto"} or bool, default="auto"
         Whether to compile the training step with `torch.compile`. ``"auto"`` does so for runs of 5000 steps and more of
         algorithms that gain by it. It takes from half a minute to minutes at the start, gives the same result to

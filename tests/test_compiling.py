@@ -147,8 +147,9 @@ def test_what_cannot_be_compiled_is_an_error(settings, message):
         extractor.fit(X, np.repeat(np.arange(6), 15))
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("algorithm", [MAML(n_steps=2), MetaSGD(n_steps=2), BOIL(n_steps=2)], ids=lambda a: a.name)
-def test_fit_with_the_recorded_graph_gives_the_features_of_plain_training(algorithm, caplog, monkeypatch):
+def test_fit_with_the_recorded_graph_gives_the_features_of_plain_training(algorithm, precision, caplog, monkeypatch):
     # The compiler takes half a minute for each; what it is given can be run as it is.
     monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: graph)
     rng = np.random.default_rng(0)
@@ -160,6 +161,7 @@ def test_fit_with_the_recorded_graph_gives_the_features_of_plain_training(algori
             augment=None,
             max_steps=3,
             compile=compiles,
+            precision=precision,
             validation_fraction=0,
             random_state=0,
         )

@@ -25,6 +25,7 @@ from metafe.contracts import (
     sum_losses,
     task_loss,
 )
+from metafe.contracts.learner import at_least_float32
 from metafe.inner_loop import (
     InnerLoop,
     Parameters,
@@ -108,7 +109,8 @@ class Episode:
     def predict(self, parameters: Parameters, x: Tensor, statistics: Parameters | None = None) -> Tensor:
         """Return the network's outputs for rows ``([T,] b, *input_shape)``, ``([T,] b, n_outputs)``."""
         features = self.network({**body_of(parameters), **(statistics or {})}, x)
-        return apply_linear(features, *(parameters[name] for name in HEAD))
+        with full_precision(parameters):
+            return apply_linear(at_least_float32(features), *(parameters[name] for name in HEAD))
 
     def statistics(self, parameters: Parameters, x: Tensor) -> Parameters:
         """Return the batch statistics of rows under these parameters."""
@@ -130,6 +132,9 @@ class GradientAlgorithm(MetaAlgorithm):
     steps are taken. State holds what has changed, by its name in the learner with dashes for dots, and the head that
     belongs to the task.
 
+    Where training runs in bfloat16, the body does on the query rows alone; inner steps, statistics and heads stay in
+    float32.
+
     Attributes
     ----------
     separable : bool
@@ -138,7 +143,7 @@ class GradientAlgorithm(MetaAlgorithm):
 
     separable = True
     adapts_features = True
-    stands_bfloat16 = False
+    stands_bfloat16 = True
 
     vectorise: bool | Literal["auto"]
     batch_statistics: Literal["support", "task"]

@@ -70,6 +70,8 @@ class Reptile(GradientAlgorithm):
     """
 
     name = "reptile"
+    # All that it computes are inner steps.
+    stands_bfloat16 = False
     batch_statistics: Literal["support", "task"] = "support"
 
     def __init__(

@@ -107,8 +107,7 @@ class CompiledLoss:
         if joint is None:
             return self.algorithm.meta_loss(self.learner, batch, context)
         parameters = self._parameters()
-        with torch.no_grad():
-            loss, *gradients = joint([p.detach() for p in parameters], tensors)
+        loss, *gradients = _run(joint, [p.detach() for p in parameters], tensors)
         assert loss is not None
         # A gradient of zeros is not none: weight decay and moments would move the parameter.
         reached = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
@@ -173,8 +172,13 @@ def _compile_and_run(
         # Those of the compiler are about its own code.
         warnings.simplefilter("ignore")
         compiled: Joint = torch.compile(graph, fullgraph=True, dynamic=False)
-        with torch.no_grad():
-            return compiled, compiled(parameters, tensors)
+        return compiled, _run(compiled, parameters, tensors)
+
+
+def _run(recorded: Joint, parameters: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor | None, ...]:
+    # What autocast casts is recorded, and must not be cast once more.
+    with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
+        return recorded(parameters, tensors)
 
 
 def _relative_difference(found: tuple[Tensor | None, ...], wanted: tuple[Tensor | None, ...]) -> float:
