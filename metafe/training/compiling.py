@@ -122,11 +122,13 @@ class CompiledLoss:
         try:
             compiled, found = _compile_and_run(plain, parameters, tensors)
         except Exception as error:
-            return self._fall_back(f"Compiling {self.algorithm.name} failed, so it runs plainly: {_first_lines(error)}")
+            self._fall_back(f"Compiling {self.algorithm.name} failed, so it runs plainly: {_first_lines(error)}")
+            return None
         difference = _relative_difference(found, plain(parameters, tensors))
         rounded = torch.is_autocast_enabled(batch.query_x.device.type)
         if not difference <= (TOLERANCE_OF_AUTOCAST if rounded else TOLERANCE):
-            return self._fall_back(f"Compiled {self.algorithm.name} is off by {difference:.1e}, so it runs plainly.")
+            self._fall_back(f"Compiled {self.algorithm.name} is off by {difference:.1e}, so it runs plainly.")
+            return None
         return compiled
 
     def _fall_back(self, reason: str) -> None:
