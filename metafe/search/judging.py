@@ -108,9 +108,12 @@ class Judge:
         -------
         Judged
         """
+        return _judged(transform, self._validator_of_all)
+
+    @cached_property
+    def _validator_of_all(self) -> Validator:
         n_episodes = FRESH_EPISODES_IN_FOLD * len(self.folds)
-        validator = Validator(self.source, self.data, n_episodes, self.seeds.child("judge on all"), torch.device("cpu"))
-        return _judged(transform, validator)
+        return Validator(self.source, self.data, n_episodes, self.seeds.child("judge on all"), torch.device("cpu"))
 
     @cached_property
     def _validators(self) -> list[Validator]:

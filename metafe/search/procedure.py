@@ -35,6 +35,7 @@ from metafe.search.meta_features import meta_features
 from metafe.search.objective import DIRECTIONS, Objective
 from metafe.search.options import takes_raw_input
 from metafe.search.progress import show_search
+from metafe.search.reclaiming import lasting, requeue_cut_short
 from metafe.search.results import check_any_complete, cv_results
 from metafe.search.samplers import make_pruner, make_sampler
 from metafe.search.space import Space
@@ -104,6 +105,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     seed = _seed(estimator, study)
     study.sampler = make_sampler(estimator.sampler, _sampler_seed(estimator, study))
     judge.seeds = Seeds(seed)
+    requeue_cut_short(study, len(folds))
     # Optuna's own pictures and its dashboard show them.
     study.set_metric_names(list(estimator.objectives))
     enqueue_first(study, space, smallest, warm, encoder)
@@ -113,7 +115,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
 
 def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective) -> None:
     """Judge the finalists and set what was found."""
-    trials = study.get_trials(deepcopy=False)
+    trials = _counting(study)
     if objective.interrupted and not any(t.state == TrialState.COMPLETE for t in trials):
         raise KeyboardInterrupt
     check_any_complete(trials)
@@ -160,6 +162,13 @@ class Refit(MetaFeatureExtractor):
         if self._deadline is None:
             return recipe
         return dataclasses.replace(recipe, seconds=max(SHORTEST_REFIT, self._deadline - time.time()))
+
+
+def _counting(study: Study) -> list[FrozenTrial]:
+    """Return the trials that count; those that are to be tried again too where there was no time to complete any."""
+    trials = study.get_trials(deepcopy=False)
+    counting = lasting(trials)
+    return counting if any(t.state == TrialState.COMPLETE for t in counting) else trials
 
 
 def _decisions(estimator: MetaFeatureSearchCV) -> dict[str, str]:
