@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,9 +48,12 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     timeout : float or None, default=None
         Seconds for everything, refit included.
     scoring : str, callable or None, default="few_shot"
-        ``"few_shot"`` is the accuracy of the nearest class mean from one labelled row a class, on classes that training
+        ``"few_shot"`` is the accuracy of the nearest class mean from ``n_shot`` labelled rows a class, on classes that training
         has not seen (or R² of ridge regression); anything else is a scorer of scikit-learn, for which
         ``final_estimator`` is fitted on the features of each fold, None its own ``score``.
+    n_shot : int, default=1
+        Labelled rows of a class that ``scoring="few_shot"`` judges with: as many as there will be of each new class.
+        Episodes with a class that has too few rows get fewer; those of regression have a number of their own.
     cv : "auto", int, splitter of scikit-learn or iterable, default="auto"
         How rows are held out. ``"auto"`` splits by group where groups are given, by class where there are at least four,
         else by row; never by class for the score of a final estimator.
@@ -131,6 +134,7 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         n_trials: int = 50,
         timeout: float | None = None,
         scoring: Any = FEW_SHOT,
+        n_shot: int = 1,
         cv: Any = "auto",
         final_estimator: Any = None,
         objectives: Sequence[str] = ("score",),
@@ -151,6 +155,7 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         self.n_trials = n_trials
         self.timeout = timeout
         self.scoring = scoring
+        self.n_shot = n_shot
         self.cv = cv
         self.final_estimator = final_estimator
         self.objectives = objectives
@@ -312,12 +317,16 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Check what can be checked without data."""
-        check_sizes("MetaFeatureSearchCV", n_trials=self.n_trials)
+        check_sizes("MetaFeatureSearchCV", n_trials=self.n_trials, n_shot=self.n_shot)
         if self.timeout is not None:
             check_numbers("MetaFeatureSearchCV", timeout=self.timeout)
         if self._is_downstream and self.final_estimator is None:
             raise InvalidParameterError(
                 f"scoring={self.scoring!r} needs a final_estimator to score; got None. Pass one, or scoring='few_shot'."
+            )
+        if isinstance(self.objectives, str):
+            raise InvalidParameterError(
+                f"objectives must be a sequence of names; got {self.objectives!r}. Write ({self.objectives!r},)."
             )
         for name in self.objectives:
             if name not in OBJECTIVES:
@@ -336,6 +345,8 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         return self._refitted().n_features_out_
 
     def _scorer(self, estimator: Any) -> Any:
+        if isinstance(self.scoring, list | tuple | set | Mapping):
+            raise InvalidParameterError(f"scoring must be one metric; got {self.scoring!r}. Choose one of them.")
         return check_scoring(estimator, self.scoring if self._is_downstream else None)
 
     def _refitted(self) -> MetaFeatureExtractor:

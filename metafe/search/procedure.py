@@ -12,7 +12,6 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sklearn.base import clone
-from sklearn.metrics import check_scoring
 
 from metafe.contracts import (
     AdaptedSettingWarning,
@@ -28,6 +27,7 @@ from metafe.extractor import MetaFeatureExtractor, seed_from
 from metafe.inputs import check_groups, check_rows, check_target
 from metafe.search import attributes as attribute
 from metafe.search.baselines import enqueue_first
+from metafe.search.estimator import FEW_SHOT
 from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
@@ -184,15 +184,15 @@ def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any) -> Judge | Do
     if estimator._is_downstream:
         if y is None:
             raise InvalidParameterError(f"scoring={estimator.scoring!r} needs y to score by; got None. Pass y.")
-        scorer = check_scoring(estimator.final_estimator, estimator.scoring)
+        scorer = estimator._scorer(estimator.final_estimator)
         folds = Folds.make(estimator.cv, data, by_row=True)
         return DownstreamJudge(data, np.asarray(y), folds, estimator.final_estimator, scorer)
     try:
-        return Judge(data, Folds.make(estimator.cv, data))
+        return Judge(data, Folds.make(estimator.cv, data), estimator.n_shot)
     except InvalidInputError as error:
         if not (isinstance(estimator.cv, str) and estimator.cv == "auto" and isinstance(data.x, np.ndarray)):
             raise
-        judge = Judge(data, Folds.of_all(data))
+        judge = Judge(data, Folds.of_all(data), estimator.n_shot)
         reason = str(error)
     warnings.warn(f"{reason} The standardised rows are kept.", AdaptedSettingWarning, stacklevel=6)
     return judge
@@ -209,10 +209,21 @@ def _fingerprint(
         data,
         space=(space.describe(), kept),
         cv=folds.parts,
-        scoring=(repr(estimator.scoring), repr(estimator.final_estimator) if estimator._is_downstream else ""),
+        scoring=_described_scoring(estimator),
         objectives=list(estimator.objectives),
         version=__version__.split(".")[0],
     )
+
+
+def _described_scoring(estimator: MetaFeatureSearchCV) -> tuple[str, ...]:
+    """Return what features are judged by, as it is said in every process."""
+    if not estimator._is_downstream:
+        return (FEW_SHOT, str(estimator.n_shot))
+    scoring, final = estimator.scoring, estimator.final_estimator
+    # Where a function lies in memory says nothing of it.
+    named = f"{scoring.__module__}.{scoring.__qualname__}" if hasattr(scoring, "__qualname__") else repr(scoring)
+    settings = {name: repr(value) for name, value in final.get_params().items()}
+    return (named, type(final).__qualname__, *(f"{name}={settings[name]}" for name in sorted(settings)))
 
 
 def _seed(estimator: MetaFeatureSearchCV, study: Study) -> int:

@@ -91,6 +91,15 @@ def test_a_final_estimator_may_come_after_few_shot_scoring(brief, blobs):
     assert search.predict(X[:3]).dtype.kind == "U"
 
 
+def test_features_are_judged_with_the_labels_that_there_will_be(brief, blobs):
+    X, y = blobs
+    noisy = X + 3 * np.random.default_rng(0).normal(size=X.shape)
+    scores = [brief(n_shot=n_shot, n_trials=7).fit(noisy, y).cv_results_ for n_shot in (1, 5)]
+    # Baselines and what is trained alike.
+    for one, five in zip(*(s["split0_test_score"] for s in scores), strict=True):
+        assert five > one + 0.03
+
+
 def test_without_a_final_estimator_there_is_no_predict(found):
     assert not hasattr(found, "predict")
     assert not hasattr(found, "score")
@@ -167,6 +176,9 @@ def test_without_refit_there_is_a_verdict_alone(brief, blobs):
         ({"n_trials": 0}, "n_trials must be"),
         ({"timeout": -1}, "timeout must be"),
         ({"scoring": "accuracy"}, "needs a final_estimator"),
+        ({"scoring": ["accuracy", "f1"], "final_estimator": LogisticRegression()}, "scoring must be one metric"),
+        ({"n_shot": 0}, "n_shot must be"),
+        ({"objectives": "score"}, "objectives must be a sequence"),
         ({"objectives": ("score", "latncy")}, "Did you mean 'latency'"),
         ({"objectives": ("latency",)}, "must have 'score'"),
         ({"cv": "three"}, "cv must be"),

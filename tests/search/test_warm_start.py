@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 from metafe.contracts import InvalidParameterError, SearchError, TaskData
+from metafe.search.attributes import PARAMETERS
 from metafe.search.meta_features import distance, meta_features
 from metafe.search.storage import make_storage
 from metafe.search.warm_start import META_FEATURES, warm_settings
@@ -127,11 +129,11 @@ def test_the_best_are_those_with_the_best_score_whatever_else_was_optimised(earl
     several = optuna.create_study(directions=["minimize", "maximize"])
     several.set_metric_names(["latency", "score"])
     several.set_user_attr(META_FEATURES, earlier.study_.user_attrs[META_FEATURES])
-    for trial in earlier.study_.get_trials(states=(TrialState.COMPLETE,)):
-        trial.values = [-trial.value, trial.value]
-        several.add_trial(trial)
-    best = warm_settings(several, {}, _space())
-    assert best[0] == warm_settings(earlier, {}, _space())[0]
+    for width, score in {64: 0.2, 128: 0.9, 32: 0.5}.items():
+        parameters = {"backbone": "mlp", "backbone__width": width, "algorithm": "protonet", "tasks": "classes"}
+        kept = {PARAMETERS: json.dumps(parameters)}
+        several.add_trial(optuna.trial.create_trial(values=[-score, score], user_attrs=kept))
+    assert [found["backbone__width"] for found in warm_settings(several, {}, _space())] == [128, 32, 64]
 
 
 def test_what_cannot_be_started_from_is_an_error(earlier):
