@@ -372,9 +372,9 @@ class _StopRules:
 
     def watch_others(self, metrics: Mapping[str, float]) -> bool:
         """Look at the clock; True ends the training."""
-        if self.time_is_up:
-            self._check_needed()
-        return self.time_is_up
+        if is_late := self.time_is_up:
+            self.end_early()
+        return is_late
 
     def after_first(self, judged: Judged) -> None:
         """Prune what is surely worse than the best trial on the same episodes of the first fold."""
@@ -389,12 +389,8 @@ class _StopRules:
             raise TrialPruned(f"surely worse than trial {best.number} on the first fold")
 
     def end_early(self) -> None:
-        """Stop the study; the trial counts only where it is all there is."""
+        """Stop the study; the trial counts only where it is all there is, also of those that have ended since it began."""
         self.trial.study.stop()
-        self._check_needed()
-
-    def _check_needed(self) -> None:
-        """Raise where there are trials without this one, which may have ended since it began."""
         if self.finished or self._complete():
             raise TrialCutOffError("The search ended in the middle of the trial.")
 

@@ -91,7 +91,8 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     folds = judge.folds
     estimator.n_splits_, estimator.splits_ = len(folds), folds.said
     smallest = min((data.restrict(train) for train, _ in folds.parts), key=_size)
-    space = Space.for_data(smallest, template, estimator.backbones, estimator.algorithms, estimator.tasks)
+    narrowed = estimator.backbones, estimator.algorithms, estimator.tasks
+    space = Space.for_data(smallest, template, *narrowed, encoder=encoder)
     study = open_study(
         estimator.storage,
         estimator.study_name,

@@ -216,8 +216,17 @@ def test_no_trial_goes_on_when_time_is_up(brief, blobs, patient):
     search.fit(*blobs)
     assert patient.steps < 200
     assert len(search.study_.get_trials(states=(optuna.trial.TrialState.RUNNING,))) == 0
-    replaced = {n for t in search.study_.trials for n in t.system_attrs.get("retry_history", [])}
-    assert replaced == {t.number for t in search.study_.trials if t.state.name == "FAIL"} != set()
+
+
+def test_a_trial_that_the_end_of_the_time_cuts_off_is_tried_again(brief, blobs, patient, tmp_path, monkeypatch):
+    search = brief(extractor=template(backbone="mlp", algorithm=patient.name), storage=tmp_path / "study.log")
+    search.set_params(n_trials=BASELINES + 1, pruner=None)
+    with monkeypatch.context() as patched:
+        patched.setattr("metafe.search.objective._StopRules.time_is_up", property(lambda rules: patient.steps >= 2))
+        assert len(search.fit(*blobs).cv_results_["trial"]) == BASELINES
+    states = [t.state.name for t in search.study_.trials if attribute.BASELINE not in t.user_attrs]
+    assert (states[0], states[-1]) == ("FAIL", "WAITING")
+    assert "fail" not in search.fit(*blobs).cv_results_["state"]
 
 
 def test_a_trial_that_is_all_there_is_counts_until_there_is_more(brief, blobs, patient, tmp_path, monkeypatch):

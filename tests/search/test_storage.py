@@ -85,7 +85,8 @@ def score_of_classifier(estimator, X, y):
 SCRIPT = """
 import sys
 import numpy as np
-from tests.search.test_storage import LogisticRegression, score_of_classifier
+from sklearn.linear_model import LogisticRegression
+from tests.search.test_storage import score_of_classifier
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 X, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 4
 search = MetaFeatureSearchCV(
