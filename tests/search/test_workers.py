@@ -12,8 +12,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import joblib
 import optuna
 import pytest
+from joblib._parallel_backends import LokyBackend
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -62,6 +64,28 @@ def test_a_killed_worker_costs_neither_its_trial_nor_those_of_others(study: Stud
     again = next(trial for trial in study.trials if trial.system_attrs.get("retry_history") == [1])
     assert again.params == study.trials[1].params
     assert study.trials[1].user_attrs[attribute.ERROR]["type"] == "WorkerDied"
+
+
+class Foreign(LokyBackend):
+    """A backend of joblib that metafe does not know, as Ray's is."""
+
+
+def test_workers_of_any_backend_of_joblib_survive_the_death_of_one(study: Study) -> None:
+    def kill() -> None:
+        wait_until(lambda: n_finished(study) >= 2)
+        victim = wait_until(lambda: study.trials[1].user_attrs.get(attribute.WORKER))
+        wait_until(lambda: study.trials[1].params)
+        os.kill(victim["pid"], signal.SIGKILL)
+
+    joblib.register_parallel_backend("foreign", Foreign)
+    with meanwhile(kill), joblib.parallel_config(backend="foreign", n_jobs=2):
+        run(study, Tiny(0.05, waiting=[1]), 6)
+    states = numbers_by_state(study)
+    assert set(states) == {"FAIL", "COMPLETE"}
+    assert 1 in states["FAIL"]
+    # Each runs one trial after another, so that one more than wanted may have begun.
+    assert 6 <= n_finished(study) <= 7
+    assert os.getpid() not in workers_of(study, TrialState.COMPLETE)
 
 
 def test_what_an_objective_raises_by_mistake_reaches_the_caller(study: Study) -> None:
