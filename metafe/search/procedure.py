@@ -93,6 +93,9 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     smallest = min((data.restrict(train) for train, _ in folds.parts), key=_size)
     narrowed = estimator.backbones, estimator.algorithms, estimator.tasks
     space = Space.for_data(smallest, template, *narrowed, encoder=encoder)
+    features = meta_features(data)
+    # Whoever comes second waits for the first trials only for a while, so that nothing slow stands between here and there.
+    warm = [] if estimator.warm_start_from is None else warm_settings(estimator.warm_start_from, features, space)
     study = open_study(
         estimator.storage,
         estimator.study_name,
@@ -100,8 +103,6 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
         [DIRECTIONS[name] for name in estimator.objectives],
         pruner=make_pruner(estimator.pruner),
     )
-    features = meta_features(data)
-    warm = [] if estimator.warm_start_from is None else warm_settings(estimator.warm_start_from, features, space)
     study.set_user_attr(META_FEATURES, features)
     seed = _seed(estimator, study)
     study.sampler = make_sampler(estimator.sampler, _sampler_seed(estimator, study))
