@@ -35,7 +35,13 @@ if TYPE_CHECKING:
     from metafe.inputs import Target
     from metafe.training.feature_model import FeatureModel
 
-_KIND_OF_PARAMETER = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source", "encoder": "encoder"}
+_KIND_OF_PARAMETER = {
+    "backbone": "backbone",
+    "algorithm": "algorithm",
+    "tasks": "task source",
+    "augment": "augmentation",
+    "encoder": "encoder",
+}
 _LABELS = {"classification": "classes", "regression": "continuous targets"}
 # Enough to tell two data sets apart without reading all of a memory-mapped one.
 HASHED_ROWS = 256

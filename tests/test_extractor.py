@@ -49,6 +49,10 @@ class TestParameters:
         assert extractor.backbone.width == 7
         assert extractor.get_params()["backbone__width"] == 7
 
+    def test_an_augmentation_is_set_like_other_plugins(self):
+        extractor = MetaFeatureExtractor().set_params(augment="noise", augment__scale=0.2)
+        assert extractor.augment.scale == extractor.get_params()["augment__scale"] == 0.2
+
     def test_own_parameters_are_set_before_nested_ones_whatever_their_order(self):
         one = MetaFeatureExtractor().set_params(backbone__width=7, backbone="conv4")
         other = MetaFeatureExtractor("mlp").set_params(backbone="conv4", backbone__width=7)
@@ -61,7 +65,8 @@ class TestParameters:
         assert (mine.width, extractor.backbone.width) == (5, 9)
 
     @pytest.mark.parametrize(
-        ("name", "parameter"), [("backbone", "width"), ("algorithm", "distance"), ("tasks", "n_way")]
+        ("name", "parameter"),
+        [("backbone", "width"), ("algorithm", "distance"), ("tasks", "n_way"), ("augment", "scale")],
     )
     def test_a_nested_parameter_of_auto_is_an_error_that_says_so(self, name, parameter):
         with pytest.raises(

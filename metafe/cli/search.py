@@ -85,6 +85,10 @@ TaskSources = Annotated[
     list[str] | None,
     typer.Option("--tasks", metavar="NAME", help="Search this one alone; may be repeated.", show_default="all"),
 ]
+Shot = Annotated[
+    int,
+    typer.Option("--n-shot", metavar="N", min=1, help="Labelled rows a class to judge with, as new classes will have."),
+]
 Objectives = Annotated[
     list[str] | None,
     typer.Option(
@@ -122,6 +126,7 @@ def search(
     backbones: Backbones = None,
     algorithms: Algorithms = None,
     tasks: TaskSources = None,
+    n_shot: Shot = 1,
     objectives: Objectives = None,
     max_steps: MaxSteps = None,
     parameters: Parameters = None,
@@ -143,6 +148,7 @@ def search(
         tasks=tasks,
         n_trials=n_trials,
         timeout=timeout,
+        n_shot=n_shot,
         objectives=tuple(objectives or ("score",)),
         storage=storage,
         study_name=study,

@@ -15,7 +15,7 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from metafe.contracts import SearchError
-from metafe.search.objective import StorageTroubleError, TrialFailedError, finish_trial
+from metafe.search.objective import StorageTroubleError, TrialCutOffError, TrialFailedError, finish_trial
 from metafe.search.reclaiming import give_up, is_requeued, requeue
 
 # A server that is restarted, or a network that is down, is waited for so long.
@@ -65,13 +65,18 @@ def run_trial(study: Study, objective: Any) -> Outcome:
     attempt = _Attempt(objective)
     try:
         study.optimize(attempt, n_trials=1, catch=(TrialFailedError,), callbacks=[finish_trial])
+    except KeyboardInterrupt:
+        once_reachable(lambda: _reopen(study, attempt.trial, "The user ended the search."))
+        raise
     except Exception as error:
         # Around an objective that makes no mistake, Optuna raises for the storage's sake alone, if not always what that did.
         if attempt.made_mistake or (attempt.trial is None and not _is_trouble(error)):
             raise
         trouble = repr(error)
-        once_reachable(lambda: _reopen(study, attempt.trial, trouble))
+        once_reachable(lambda: _reopen(study, attempt.trial, f"The storage failed: {trouble}"))
         return Outcome(trouble=trouble)
+    if attempt.was_cut_off:
+        once_reachable(lambda: _reopen(study, attempt.trial, "The search ended."))
     return Outcome(study._stop_flag, getattr(objective, "interrupted", False))
 
 
@@ -117,11 +122,15 @@ class _Attempt:
         self.objective = objective
         self.trial: Trial | None = None
         self.made_mistake = False
+        self.was_cut_off = False
 
     def __call__(self, trial: Trial) -> Any:
         self.trial = trial
         try:
             return self.objective(trial)
+        except TrialCutOffError:
+            self.was_cut_off = True
+            raise
         except (TrialPruned, TrialFailedError):
             raise
         except Exception as error:
@@ -136,14 +145,14 @@ def _is_trouble(error: Exception) -> bool:
     return isinstance(error, kinds if rpc is None else (*kinds, rpc))
 
 
-def _reopen(study: Study, trial: Trial | None, trouble: str) -> None:
+def _reopen(study: Study, trial: Trial | None, reason: str) -> None:
     """Enqueue a trial again, unless another process has taken care of it."""
     if trial is None:
         study.get_trials(deepcopy=False)
         return
     frozen = study._storage.get_trial(trial._trial_id)
     if frozen.state == TrialState.RUNNING:
-        give_up(study, frozen, f"The storage failed in the middle of the trial: {trouble}")
+        give_up(study, frozen, f"{reason} That was in the middle of the trial.")
     elif frozen.state == TrialState.FAIL and not is_requeued(study, frozen):
         requeue(study, frozen)
 

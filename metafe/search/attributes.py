@@ -34,6 +34,11 @@ N_FEATURES = "n_features"
 N_PARAMETERS = "n_parameters"
 LATENCY = "latency"
 ERROR = "error"
+# What a trial says of one attempt, not of what is tried.
+OF_ATTEMPT = (
+    *(PARAMETERS, WORKER, FOLD_SCORES, EPISODE_SCORES, CLASS_SCORES, FRESH_SCORES, FRESH_CLASS_SCORES, VIEW),
+    *(FIT_SECONDS, SECONDS, N_FEATURES, N_PARAMETERS, LATENCY, ERROR),
+)
 
 
 def packed(values: np.ndarray) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.metrics import check_scoring
+from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
@@ -26,6 +27,10 @@ OBJECTIVES = ("score", "latency", "n_parameters", "n_features")
 
 def _has_final_estimator(search: MetaFeatureSearchCV) -> bool:
     return search.final_estimator is not None
+
+
+def _final_estimator_has(method: str) -> Callable[[MetaFeatureSearchCV], bool]:
+    return lambda search: hasattr(search.final_estimator, method)
 
 
 class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
@@ -48,9 +53,12 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     timeout : float or None, default=None
         Seconds for everything, refit included.
     scoring : str, callable or None, default="few_shot"
-        ``"few_shot"`` is the accuracy of the nearest class mean from one labelled row a class, on classes that training
+        ``"few_shot"`` is the accuracy of the nearest class mean from ``n_shot`` labelled rows a class, on classes that training
         has not seen (or R² of ridge regression); anything else is a scorer of scikit-learn, for which
         ``final_estimator`` is fitted on the features of each fold, None its own ``score``.
+    n_shot : int, default=1
+        Labelled rows of a class that ``scoring="few_shot"`` judges with: as many as there will be of each new class.
+        Episodes with a class that has too few rows get fewer; those of regression have a number of their own.
     cv : "auto", int, splitter of scikit-learn or iterable, default="auto"
         How rows are held out. ``"auto"`` splits by group where groups are given, by class where there are at least four,
         else by row; never by class for the score of a final estimator.
@@ -72,8 +80,8 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         Worker processes; None is 1.
     refit : bool, default=True
         Whether the winner is fitted on all rows.
-    warm_start_from : None, optuna study, fitted MetaFeatureSearchCV, URL of a storage or sequence of them, default=None
-        Other studies, whose best settings are tried early: first those of the data that are most alike by their number of
+    warm_start_from : None, optuna study, fitted MetaFeatureSearchCV, storage or sequence of them, default=None
+        Other studies, those of a whole storage where one is given as in ``storage``, whose best settings are tried early: first those of the data that are most alike by their number of
         rows, columns and classes and how easy they are (`metafe.search.meta_features`).
     random_state : int, RandomState or None, default=None
         With an integer and one process, trials and winner are the same every time.
@@ -131,6 +139,7 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         n_trials: int = 50,
         timeout: float | None = None,
         scoring: Any = FEW_SHOT,
+        n_shot: int = 1,
         cv: Any = "auto",
         final_estimator: Any = None,
         objectives: Sequence[str] = ("score",),
@@ -151,6 +160,7 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         self.n_trials = n_trials
         self.timeout = timeout
         self.scoring = scoring
+        self.n_shot = n_shot
         self.cv = cv
         self.final_estimator = final_estimator
         self.objectives = objectives
@@ -228,6 +238,47 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         features = self._refitted().transform(X)
         return self.final_estimator_.predict(features)
 
+    @available_if(_final_estimator_has("predict_proba"))  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class that the final estimator finds from the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+            In the order of ``classes_``.
+        """
+        features = self._refitted().transform(X)
+        return self.final_estimator_.predict_proba(features)
+
+    @available_if(_final_estimator_has("decision_function"))  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the confidence in each class that the final estimator finds from the features.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+            Rows like those given to `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_classes)
+            In the order of ``classes_``.
+        """
+        features = self._refitted().transform(X)
+        return self.final_estimator_.decision_function(features)
+
+    @property
+    def classes_(self) -> np.ndarray:
+        """Classes that the final estimator tells apart, ``(n_classes,)``."""
+        if "final_estimator_" not in vars(self):
+            raise AttributeError("MetaFeatureSearchCV has classes_ once it is fitted with a final_estimator.")
+        return self.final_estimator_.classes_
+
     @available_if(_has_final_estimator)  # type: ignore[untyped-decorator]
     def score(self, X: Any, y: Any) -> float:
         """Return the score of the final estimator: by ``scoring`` where that is a scorer, else its own.
@@ -293,6 +344,10 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         tags.transformer_tags.preserves_dtype = ["float32"]
         tags.input_tags.three_d_array = True
         tags.target_tags.required = False
+        if hasattr(self.final_estimator, "fit"):
+            final = get_tags(self.final_estimator)
+            tags.estimator_type = final.estimator_type
+            tags.classifier_tags, tags.regressor_tags = final.classifier_tags, final.regressor_tags
         return tags
 
     def __str__(self) -> str:
@@ -312,12 +367,28 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         """Check what can be checked without data."""
-        check_sizes("MetaFeatureSearchCV", n_trials=self.n_trials)
+        check_sizes("MetaFeatureSearchCV", n_trials=self.n_trials, n_shot=self.n_shot)
         if self.timeout is not None:
             check_numbers("MetaFeatureSearchCV", timeout=self.timeout)
+        if self.n_jobs == 0:
+            raise InvalidParameterError(
+                "n_jobs must be a number of workers, or -1 for one for each core; got 0. Leave it out for one."
+            )
+        if self.final_estimator is not None and not hasattr(self.final_estimator, "fit"):
+            raise InvalidParameterError(
+                f"final_estimator must be an estimator of scikit-learn; got {self.final_estimator!r}. Pass an object with "
+                "fit and predict, or None."
+            )
         if self._is_downstream and self.final_estimator is None:
             raise InvalidParameterError(
                 f"scoring={self.scoring!r} needs a final_estimator to score; got None. Pass one, or scoring='few_shot'."
+            )
+        self._check_objectives()
+
+    def _check_objectives(self) -> None:
+        if isinstance(self.objectives, str):
+            raise InvalidParameterError(
+                f"objectives must be a sequence of names; got {self.objectives!r}. Write ({self.objectives!r},)."
             )
         for name in self.objectives:
             if name not in OBJECTIVES:
@@ -336,6 +407,8 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         return self._refitted().n_features_out_
 
     def _scorer(self, estimator: Any) -> Any:
+        if isinstance(self.scoring, list | tuple | set | Mapping):
+            raise InvalidParameterError(f"scoring must be one metric; got {self.scoring!r}. Choose one of them.")
         return check_scoring(estimator, self.scoring if self._is_downstream else None)
 
     def _refitted(self) -> MetaFeatureExtractor:

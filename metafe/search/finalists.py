@@ -89,7 +89,7 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
         part in, the best is that on episodes over all classes. One that learns from labels is the best baseline only where
         it is better than that by the same rule.
     """
-    complete = [t for t in trials if t.state == TrialState.COMPLETE]
+    complete = _judged_alike([t for t in trials if t.state == TrialState.COMPLETE])
     learned, label_free, labelled = choose_finalists(complete, objective)
     baselines = _best_label_free(label_free, objective) + labelled
     judged = {trial.number: _judged_afresh(trial) for trial in [*learned, *baselines]}
@@ -103,6 +103,12 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     assert winner is not None, "without a baseline to beat, every finalist is a candidate"
     n_pruned = sum(t.state == TrialState.PRUNED for t in trials)
     return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, n_pruned))
+
+
+def _judged_alike(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials with the most folds; the end of the search may have cut others short."""
+    n_folds = [len(t.user_attrs.get(attribute.FOLD_SCORES, [])) for t in complete]
+    return [t for t, n in zip(complete, n_folds, strict=True) if n == max(n_folds)]
 
 
 def _best_label_free(trials: Sequence[FrozenTrial], objective: Objective) -> list[FrozenTrial]:

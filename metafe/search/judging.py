@@ -19,7 +19,7 @@ from metafe.training.validation import Validator
 
 Transform = Callable[[np.ndarray], np.ndarray]
 
-SHOT, QUERY = 1, 15
+QUERY = 15
 EPISODES_IN_FOLD = 200
 FRESH_EPISODES_IN_FOLD = 400
 
@@ -58,6 +58,8 @@ class Judge:
     data : TaskData
         All raw rows.
     folds : Folds
+    n_shot : int, default=1
+        Labelled rows of each class in an episode.
 
     Attributes
     ----------
@@ -72,9 +74,10 @@ class Judge:
         Test rows from which no episode can be drawn.
     """
 
-    def __init__(self, data: TaskData, folds: Folds) -> None:
+    def __init__(self, data: TaskData, folds: Folds, n_shot: int = 1) -> None:
         self.data = data
         self.folds = folds
+        self.n_shot = n_shot
         self.seeds = Seeds(0)
         self.source = self._source()
 
@@ -108,9 +111,12 @@ class Judge:
         -------
         Judged
         """
+        return _judged(transform, self._validator_of_all)
+
+    @cached_property
+    def _validator_of_all(self) -> Validator:
         n_episodes = FRESH_EPISODES_IN_FOLD * len(self.folds)
-        validator = Validator(self.source, self.data, n_episodes, self.seeds.child("judge on all"), torch.device("cpu"))
-        return _judged(transform, validator)
+        return Validator(self.source, self.data, n_episodes, self.seeds.child("judge on all"), torch.device("cpu"))
 
     @cached_property
     def _validators(self) -> list[Validator]:
@@ -129,7 +135,7 @@ class Judge:
     def _source(self) -> TaskSource:
         """Return the first kind of tasks that the test rows of every fold allow."""
         reasons = []
-        for source in judging_sources(self.data):
+        for source in judging_sources(self.data, self.n_shot):
             refusals = [source.accepts(self.data.restrict(test)) for _, test in self.folds.parts]
             if not any(refusals):
                 return source
@@ -145,14 +151,14 @@ def _judged(transform: Transform, validator: Validator) -> Judged:
     return Judged(probe_tasks(batches), probe_classes(batches))
 
 
-def judging_sources(data: TaskData) -> list[TaskSource]:
+def judging_sources(data: TaskData, n_shot: int = 1) -> list[TaskSource]:
     """Return the kinds of tasks that features may be judged on, what fits the data best in front."""
     if data.kind == "unlabelled":
         return [ClusterTasks(2, 1, 1)]
     if data.kind == "regression":
         return [GroupTasks(), RowTasks()] if data.groups is not None else [RowTasks()]
-    by_class = ClassTasks(None, SHOT, QUERY)
-    return [GroupTasks(None, SHOT, QUERY), by_class] if data.groups is not None else [by_class]
+    by_class = ClassTasks(None, n_shot, QUERY)
+    return [GroupTasks(None, n_shot, QUERY), by_class] if data.groups is not None else [by_class]
 
 
 class DownstreamJudge:

@@ -26,6 +26,7 @@ from metafe.plugins import notify
 from metafe.search import attributes as attribute
 from metafe.search.baselines import is_label_free
 from metafe.search.judging import DownstreamJudge, Judge, Judged
+from metafe.search.reclaiming import lasting
 from metafe.search.space import Parameters, Space
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
@@ -47,6 +48,10 @@ REFIT_SHARE = 0.4
 
 class TrialFailedError(MetafeError):
     """A trial whose plugins raised; what and why is kept in the trial."""
+
+
+class TrialCutOffError(TrialFailedError):
+    """A trial that the end of the search has cut off; it is tried again when the search goes on."""
 
 
 class StorageTroubleError(MetafeError):
@@ -181,7 +186,9 @@ class Objective:
         Raises
         ------
         TrialPruned
-            It is surely no better than another, or time is up.
+            It is surely no better than another.
+        TrialCutOffError
+            Time is up, or the user has asked to stop.
         TrialFailedError
             A plugin raised, memory ran out or something was not finite.
         """
@@ -194,6 +201,10 @@ class Objective:
             self._run(trial, parameters, run)
         except (OptunaError, StorageTroubleError):
             # Pruned, or the storage does not answer, which is not the trial's fault.
+            raise
+        except TrialCutOffError as error:
+            kept = {"plugin": "none", "type": "TrialCutOff", "message": str(error), "traceback": ""}
+            trial.set_user_attr(attribute.ERROR, kept)
             raise
         except Exception as error:
             trial.set_user_attr(attribute.ERROR, described_error(error, parameters))
@@ -340,7 +351,7 @@ class _StopRules:
         self.objective = objective
         self.trial = trial
         self.n_reports = 0
-        self.finished = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self.finished = self._complete()
         self.may_prune = objective.prunes and attribute.BASELINE not in trial.user_attrs
         deadline = objective.deadline
         self.stop_at = None if deadline is None else deadline - objective.refit_seconds(self.finished)
@@ -361,9 +372,9 @@ class _StopRules:
 
     def watch_others(self, metrics: Mapping[str, float]) -> bool:
         """Look at the clock; True ends the training."""
-        if self.time_is_up and self.finished:
-            raise TrialPruned("since time is up")
-        return self.time_is_up
+        if is_late := self.time_is_up:
+            self.end_early()
+        return is_late
 
     def after_first(self, judged: Judged) -> None:
         """Prune what is surely worse than the best trial on the same episodes of the first fold."""
@@ -378,10 +389,14 @@ class _StopRules:
             raise TrialPruned(f"surely worse than trial {best.number} on the first fold")
 
     def end_early(self) -> None:
-        """Stop the study; the trial counts only where it is all there is."""
+        """Stop the study; the trial counts only where it is all there is, also of those that have ended since it began."""
         self.trial.study.stop()
-        if self.finished:
-            raise TrialPruned("since the search ends")
+        if self.finished or self._complete():
+            raise TrialCutOffError("The search ended in the middle of the trial.")
+
+    def _complete(self) -> list[FrozenTrial]:
+        trials = lasting(self.trial.study.get_trials(deepcopy=False))
+        return [trial for trial in trials if trial.state == TrialState.COMPLETE]
 
     def _report(self, score: float, step: int) -> None:
         try:

@@ -25,7 +25,7 @@ from metafe.plugins import registry, resolve
 Ranges = Mapping[str, Distribution | When]
 
 # By parameter of the extractor: the kind of plugin, and the argument of the search that narrows it.
-KINDS = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source"}
+KINDS = {"backbone": "backbone", "algorithm": "algorithm", "tasks": "task source", "augment": "augmentation"}
 ARGUMENTS = {"backbone": "backbones", "algorithm": "algorithms", "tasks": "tasks"}
 # What there is to do for backbones without anything to train; for others it would leave random features.
 UNTRAINED = "untrained"
@@ -39,7 +39,7 @@ class Option:
 
     Parameters
     ----------
-    parameter : {"backbone", "algorithm", "tasks"}
+    parameter : {"backbone", "algorithm", "tasks", "augment"}
         Of the extractor.
     label : str
         By which trials name it: the plugin's name, numbered where several objects share it.
@@ -122,7 +122,7 @@ def collect_options(parameter: str, narrowed: Any, template: Any, problem: Calla
 
     Parameters
     ----------
-    parameter : {"backbone", "algorithm", "tasks"}
+    parameter : {"backbone", "algorithm", "tasks", "augment"}
     narrowed : None, name, Plugin, sequence of them, or mapping of name to mapping
         As the search takes it: None for all that are registered; a mapping overrides ranges too.
     template : str or Plugin
@@ -167,8 +167,17 @@ def takes_raw_input(narrowed: Any, template: Any) -> bool:
 
 def refusal(option: Option, data: TaskData) -> str | None:
     """Say why a backbone or a task source does not accept the data; None where it does."""
+    return _asked(option, data.x if option.parameter == "backbone" else data)
+
+
+def refusal_of_shape(option: Option, input_shape: tuple[int, ...]) -> str | None:
+    """Say why an augmentation does not accept encoded rows of a shape; None where it does."""
+    return _asked(option, input_shape)
+
+
+def _asked(option: Option, what: Any) -> str | None:
     try:
-        return option.plugin.accepts(data.x if option.parameter == "backbone" else data)
+        return option.plugin.accepts(what)
     except Exception as error:  # a plugin's code may raise anything; one broken plugin must not end the search
         return f"{option.plugin!r} must say whether it accepts the data; it raised {type(error).__name__}: {error}"
 

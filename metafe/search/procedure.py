@@ -12,7 +12,6 @@ import numpy as np
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from sklearn.base import clone
-from sklearn.metrics import check_scoring
 
 from metafe.contracts import (
     AdaptedSettingWarning,
@@ -28,6 +27,7 @@ from metafe.extractor import MetaFeatureExtractor, seed_from
 from metafe.inputs import check_groups, check_rows, check_target
 from metafe.search import attributes as attribute
 from metafe.search.baselines import enqueue_first
+from metafe.search.estimator import FEW_SHOT
 from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
@@ -35,6 +35,7 @@ from metafe.search.meta_features import meta_features
 from metafe.search.objective import DIRECTIONS, Objective
 from metafe.search.options import takes_raw_input
 from metafe.search.progress import show_search
+from metafe.search.reclaiming import lasting, requeue_cut_short
 from metafe.search.results import check_any_complete, cv_results
 from metafe.search.samplers import make_pruner, make_sampler
 from metafe.search.space import Space
@@ -90,7 +91,11 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     folds = judge.folds
     estimator.n_splits_, estimator.splits_ = len(folds), folds.said
     smallest = min((data.restrict(train) for train, _ in folds.parts), key=_size)
-    space = Space.for_data(smallest, template, estimator.backbones, estimator.algorithms, estimator.tasks)
+    narrowed = estimator.backbones, estimator.algorithms, estimator.tasks
+    space = Space.for_data(smallest, template, *narrowed, encoder=encoder)
+    features = meta_features(data)
+    # Whoever comes second waits for the first trials only for a while, so that nothing slow stands between here and there.
+    warm = [] if estimator.warm_start_from is None else warm_settings(estimator.warm_start_from, features, space)
     study = open_study(
         estimator.storage,
         estimator.study_name,
@@ -98,12 +103,11 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
         [DIRECTIONS[name] for name in estimator.objectives],
         pruner=make_pruner(estimator.pruner),
     )
-    features = meta_features(data)
-    warm = [] if estimator.warm_start_from is None else warm_settings(estimator.warm_start_from, features, space)
     study.set_user_attr(META_FEATURES, features)
     seed = _seed(estimator, study)
     study.sampler = make_sampler(estimator.sampler, _sampler_seed(estimator, study))
     judge.seeds = Seeds(seed)
+    requeue_cut_short(study, len(folds))
     # Optuna's own pictures and its dashboard show them.
     study.set_metric_names(list(estimator.objectives))
     enqueue_first(study, space, smallest, warm, encoder)
@@ -113,7 +117,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
 
 def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective) -> None:
     """Judge the finalists and set what was found."""
-    trials = study.get_trials(deepcopy=False)
+    trials = _counting(study)
     if objective.interrupted and not any(t.state == TrialState.COMPLETE for t in trials):
         raise KeyboardInterrupt
     check_any_complete(trials)
@@ -162,6 +166,13 @@ class Refit(MetaFeatureExtractor):
         return dataclasses.replace(recipe, seconds=max(SHORTEST_REFIT, self._deadline - time.time()))
 
 
+def _counting(study: Study) -> list[FrozenTrial]:
+    """Return the trials that count; those that are to be tried again too where there was no time to complete any."""
+    trials = study.get_trials(deepcopy=False)
+    counting = lasting(trials)
+    return counting if any(t.state == TrialState.COMPLETE for t in counting) else trials
+
+
 def _decisions(estimator: MetaFeatureSearchCV) -> dict[str, str]:
     """Return what is worth saying before the first trial."""
     said = {"cv": estimator.splits_}
@@ -175,15 +186,15 @@ def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any) -> Judge | Do
     if estimator._is_downstream:
         if y is None:
             raise InvalidParameterError(f"scoring={estimator.scoring!r} needs y to score by; got None. Pass y.")
-        scorer = check_scoring(estimator.final_estimator, estimator.scoring)
+        scorer = estimator._scorer(estimator.final_estimator)
         folds = Folds.make(estimator.cv, data, by_row=True)
         return DownstreamJudge(data, np.asarray(y), folds, estimator.final_estimator, scorer)
     try:
-        return Judge(data, Folds.make(estimator.cv, data))
+        return Judge(data, Folds.make(estimator.cv, data), estimator.n_shot)
     except InvalidInputError as error:
         if not (isinstance(estimator.cv, str) and estimator.cv == "auto" and isinstance(data.x, np.ndarray)):
             raise
-        judge = Judge(data, Folds.of_all(data))
+        judge = Judge(data, Folds.of_all(data), estimator.n_shot)
         reason = str(error)
     warnings.warn(f"{reason} The standardised rows are kept.", AdaptedSettingWarning, stacklevel=6)
     return judge
@@ -200,10 +211,21 @@ def _fingerprint(
         data,
         space=(space.describe(), kept),
         cv=folds.parts,
-        scoring=(repr(estimator.scoring), repr(estimator.final_estimator) if estimator._is_downstream else ""),
+        scoring=_described_scoring(estimator),
         objectives=list(estimator.objectives),
         version=__version__.split(".")[0],
     )
+
+
+def _described_scoring(estimator: MetaFeatureSearchCV) -> tuple[str, ...]:
+    """Return what features are judged by, as it is said in every process."""
+    if not estimator._is_downstream:
+        return (FEW_SHOT, str(estimator.n_shot))
+    scoring, final = estimator.scoring, estimator.final_estimator
+    # Where a function lies in memory says nothing of it.
+    named = f"{scoring.__module__}.{scoring.__qualname__}" if hasattr(scoring, "__qualname__") else repr(scoring)
+    settings = {name: repr(value) for name, value in final.get_params().items()}
+    return (named, type(final).__qualname__, *(f"{name}={settings[name]}" for name in sorted(settings)))
 
 
 def _seed(estimator: MetaFeatureSearchCV, study: Study) -> int:

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from metafe.search.reclaiming import n_finished
-from metafe.search.standings import best_trial, count_states, label_of, score_of
+from metafe.search.standings import best_trial, count_outcomes, label_of, score_of
 
 # The study is looked at so often: on a terminal, and where each look is a line in a file.
 SECONDS_ON_TERMINAL = 1.0
@@ -169,14 +169,9 @@ class _Watch:
 
 
 def _counts(trials: list[FrozenTrial]) -> str:
-    states = count_states(trials)
-    named = {
-        "complete": TrialState.COMPLETE,
-        "pruned": TrialState.PRUNED,
-        "failed": TrialState.FAIL,
-        "running": TrialState.RUNNING,
-    }
-    return ", ".join(f"{states[state]} {name}" for name, state in named.items())
+    counts = count_outcomes(trials)
+    shown = ["complete", "pruned", "failed", "running", *(["cut off"] if counts["cut off"] else [])]
+    return ", ".join(f"{counts[name]} {name}" for name in shown)
 
 
 def _best(study: Study, trials: list[FrozenTrial]) -> str:

@@ -1,4 +1,4 @@
-"""Trials whose worker died, or lost its storage: they are failed and tried again.
+"""Trials that were cut off, since their worker died, lost its storage or was told to stop: they are tried again.
 
 A relational storage notices by itself, through heartbeats, wherever the worker ran. Elsewhere (a journal file, a proxy)
 the process number in each trial tells, which only says something of processes of the same host: a trial that another
@@ -9,7 +9,7 @@ heartbeat.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,8 +27,6 @@ NAMELESS = timedelta(minutes=10)
 # As Optuna names them, so that its own functions understand them.
 HISTORY = "retry_history"
 FIRST = "failed_trial"
-# What a trial says of the attempt that failed, not of itself.
-OF_ATTEMPT = (attribute.WORKER, attribute.ERROR)
 
 
 def reclaim(study: Study) -> None:
@@ -68,10 +66,10 @@ def give_up(study: Study, trial: FrozenTrial, reason: str) -> None:
 
 
 def requeue(study: Study, trial: FrozenTrial) -> None:
-    """Enqueue a failed trial with the parameters that it had, unless it was tried often enough.
+    """Enqueue a trial that was cut off with the parameters that it had, unless it was tried often enough.
 
     Counts as `optuna.storages.RetryHeartbeatStaleTrialCallback` does and serves in its place: the name of the dead process
-    is left out, by which the next attempt would be taken for dead before it has written its own.
+    is left out, by which the next attempt would be taken for dead before it has written its own, and so are its results.
 
     Parameters
     ----------
@@ -86,7 +84,7 @@ def requeue(study: Study, trial: FrozenTrial) -> None:
             state=TrialState.WAITING,
             params=trial.params,
             distributions=trial.distributions,
-            user_attrs={name: value for name, value in trial.user_attrs.items() if name not in OF_ATTEMPT},
+            user_attrs={name: value for name, value in trial.user_attrs.items() if name not in attribute.OF_ATTEMPT},
             system_attrs={**trial.system_attrs, FIRST: history[0], HISTORY: history},
         )
     )
@@ -97,11 +95,22 @@ def is_requeued(study: Study, trial: FrozenTrial) -> bool:
     return trial.number in _replaced(study.get_trials(deepcopy=False))
 
 
+def requeue_cut_short(study: Study, n_folds: int) -> None:
+    """Enqueue complete trials again that the end of an earlier search has kept from some of the folds."""
+    for trial in lasting(study.get_trials(deepcopy=False)):
+        if trial.state == TrialState.COMPLETE and len(trial.user_attrs[attribute.FOLD_SCORES]) < n_folds:
+            requeue(study, trial)
+
+
+def lasting(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the trials that count: those in whose place no other has been enqueued."""
+    replaced = _replaced(trials)
+    return [trial for trial in trials if trial.number not in replaced]
+
+
 def n_finished(study: Study) -> int:
     """Return the number of trials that have ended, one way or another, and are not tried again."""
-    trials = study.get_trials(deepcopy=False)
-    replaced = _replaced(trials)
-    return sum(trial.state.is_finished() and trial.number not in replaced for trial in trials)
+    return sum(trial.state.is_finished() for trial in lasting(study.get_trials(deepcopy=False)))
 
 
 def is_alive(worker: Mapping[str, Any]) -> bool:

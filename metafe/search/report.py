@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from optuna.importance import get_param_importances
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from sklearn.base import clone
 
 from metafe.extractor import MetaFeatureExtractor
@@ -22,7 +22,7 @@ from metafe.search.snippet import code_of
 from metafe.search.standings import (
     Standing,
     best_trial,
-    count_states,
+    count_outcomes,
     failures,
     gain_over,
     label_of,
@@ -104,8 +104,8 @@ def write_report(found: MetaFeatureSearchCV | Study, folder: str | Path) -> Path
 
 
 def _lead(report: Report) -> str:
-    counts = count_states(report.trials)
-    states = ", ".join(f"{counts[state]} {state.name.lower()}" for state in TrialState if counts[state]) or "no trials"
+    counts = count_outcomes(report.trials)
+    states = ", ".join(f"{n} {name}" for name, n in counts.items() if n) or "no trials"
     seconds = sum(trial.user_attrs.get(attribute.SECONDS, 0.0) for trial in report.trials)
     facts = f"Study {report.study.study_name}: {states}; {seconds:.0f} s of work in all."
     if report.search is not None:

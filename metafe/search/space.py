@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from sklearn.base import clone
 from metafe.contracts import (
     Backbone,
     Categorical,
+    Encoder,
     Float,
     InvalidInputError,
     InvalidParameterError,
@@ -35,6 +36,7 @@ from metafe.search.options import (
     own_learning_rate,
     plain,
     refusal,
+    refusal_of_shape,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +68,9 @@ class Space:
         For each source, those that can learn from its tasks.
     settings : tuple of str
         Which of ``learning_rate`` and ``augment`` are searched.
+    augmentations : tuple of tuple of Option
+        For each backbone, those that suit the rows that it encodes, one of which may take the place of ``"auto"``; empty
+        where ``augment`` is not searched.
     """
 
     backbones: tuple[Option, ...]
@@ -73,6 +78,7 @@ class Space:
     sources: tuple[Option, ...]
     algorithms: tuple[tuple[Option, ...], ...]
     settings: tuple[str, ...]
+    augmentations: tuple[tuple[Option, ...], ...]
     listed: tuple[Option, ...] = ()
 
     @classmethod
@@ -83,6 +89,7 @@ class Space:
         backbones: Any = None,
         algorithms: Any = None,
         tasks: Any = None,
+        encoder: Encoder | None = None,
     ) -> Space:
         """Collect the plugins that accept the data.
 
@@ -94,6 +101,8 @@ class Space:
             Its parameters that are not ``"auto"`` are not searched.
         backbones, algorithms, tasks : None, name, Plugin, sequence of them, or mapping of name to mapping
             What to search, as `MetaFeatureSearchCV` takes it.
+        encoder : Encoder or None, default=None
+            What has made arrays of the rows, which may say what augmentations suit them.
 
         Returns
         -------
@@ -128,6 +137,9 @@ class Space:
             sources=tuple(sources),
             algorithms=tuple(sources.values()),
             settings=settings,
+            augmentations=tuple(
+                _augmentations(option, data, encoder) if "augment" in settings else () for option in drawn
+            ),
             listed=listed if drawn != listed else (),
         )
 
@@ -203,6 +215,10 @@ class Space:
                 for backbone, sources in zip(self.backbones, self.backbone_sources, strict=True)
             },
             "algorithms": algorithms,
+            "augmentations of backbones": {
+                backbone.label: {option.label: option.describe() for option in options}
+                for backbone, options in zip(self.backbones, self.augmentations, strict=True)
+            },
             "settings": list(self.settings),
         }
 
@@ -233,7 +249,10 @@ class Space:
         # Way and shot are nothing to an algorithm that trains on plain mini-batches.
         parameters |= source.parameters({}) if on_rows else _choose_values(chooser, source)
         parameters |= _choose_values(chooser, algorithm, suffix)
-        return parameters | self._choose_settings(chooser, source, algorithm)
+        parameters |= self._choose_settings(chooser, algorithm)
+        if "augment" in self.settings and not source.plugin.needs_augmentation:
+            parameters |= self._choose_augmentation(chooser, backbone)
+        return parameters
 
     def _tasks_suffix(self, sources: tuple[Option, ...]) -> str:
         pairs = zip(self.backbones, self.backbone_sources, strict=True)
@@ -242,16 +261,23 @@ class Space:
     def _algorithms_suffix(self, options: tuple[Option, ...]) -> str:
         return _suffix(options, list(zip(self.sources, self.algorithms, strict=True)))
 
-    def _choose_settings(self, chooser: Chooser, source: Option, algorithm: Option) -> Parameters:
+    def _choose_settings(self, chooser: Chooser, algorithm: Option) -> Parameters:
         chosen: Parameters = {}
         if "learning_rate" in self.settings:
             usual = own_learning_rate(algorithm.plugin)
             name = "learning_rate" if usual == USUAL_LEARNING_RATE else f"{algorithm.label}.learning_rate"
             around = Float(usual / LEARNING_RATE_SPREAD, usual * LEARNING_RATE_SPREAD, log=True)
             chosen["learning_rate"] = chooser.value(name, "learning_rate", around, usual)
-        if "augment" in self.settings and not source.plugin.needs_augmentation:
-            chosen["augment"] = chooser.value("augment", "augment", Categorical(["auto", None]), "auto")
         return chosen
+
+    def _choose_augmentation(self, chooser: Chooser, backbone: Option) -> Parameters:
+        """Choose what "auto" takes as it is, nothing, or one augmentation with settings of its own."""
+        options = self.augmentations[self.backbones.index(backbone)]
+        suffix = _suffix(options, list(zip(self.backbones, self.augmentations, strict=True)))
+        choices = Categorical(["auto", None, *(option.label for option in options)])
+        name = chooser.value(f"augment{suffix}", "augment", choices, "auto")
+        chosen = next((option for option in options if option.label == name), None)
+        return {"augment": name} if chosen is None else _choose_values(chooser, chosen, suffix)
 
 
 def _is_listed(option: Option) -> bool:
@@ -282,9 +308,9 @@ def _suited(
     """Return the task sources that suit the rows that a backbone encodes; all where that is known after its fit alone."""
     if not backbone.plugin.trains:
         return ()
-    if type(backbone.plugin).fit is not Backbone.fit or not isinstance(data.x, np.ndarray):
+    row = _encoded_row(backbone, data)
+    if row is None:
         return sources
-    row = backbone.plugin.encode(data.x[data.rows[:1]])[0]
     encoded = data.with_x(np.broadcast_to(row, (len(data.x), *row.shape)))
     augmented = template.augment != "auto" or bool(Decisions().augmentations("auto", row.shape, "classification"))
     return tuple(
@@ -293,6 +319,24 @@ def _suited(
         if (source.plugin.selects_rows or not refusal(source, encoded))
         and (augmented or not source.plugin.needs_augmentation)
     )
+
+
+def _encoded_row(backbone: Option, data: TaskData) -> np.ndarray | None:
+    """Return what a backbone makes of the first row; None where it must be fitted for that."""
+    if type(backbone.plugin).fit is not Backbone.fit or not isinstance(data.x, np.ndarray):
+        return None
+    return np.asarray(backbone.plugin.encode(data.x[data.rows[:1]])[0])
+
+
+def _augmentations(backbone: Option, data: TaskData, encoder: Encoder | None) -> tuple[Option, ...]:
+    """Return the augmentations that suit the rows that a backbone encodes; none where that is known after its fit alone."""
+    row = _encoded_row(backbone, data) if backbone.plugin.trains else None
+    if row is None:
+        return ()
+    problem = replace(_problem(data), input_shape=row.shape)
+    known = None if encoder is None else encoder.default_augment
+    options = collect_options("augment", known, "auto", lambda augmentation: problem)
+    return tuple(option for option in options if not refusal_of_shape(option, row.shape))
 
 
 def _choose_values(chooser: Chooser, option: Option, suffix: str = "") -> Parameters:

@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from metafe.search import attributes as attribute
+from metafe.search.reclaiming import lasting
 from metafe.training.probe import Comparison, compare, mean_interval
 
 SCORE = "score"
@@ -75,7 +76,7 @@ def standings(study: Study, trials: Sequence[FrozenTrial]) -> list[Standing]:
     list of Standing
         The best score first.
     """
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = [trial for trial in lasting(trials) if trial.state == TrialState.COMPLETE]
     best_baseline = best_trial(study, [t for t in complete if attribute.is_baseline(t.user_attrs)])
     rows = [
         Standing(trial, label_of(trial), score_of(study, trial), _interval(trial), gain_over(trial, best_baseline))
@@ -127,14 +128,17 @@ def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
     return dict(json.loads(trial.user_attrs.get(attribute.PARAMETERS, "{}")))
 
 
-def count_states(trials: Iterable[FrozenTrial]) -> Counter[TrialState]:
-    """Count the trials in each state."""
-    return Counter(trial.state for trial in trials)
+def count_outcomes(trials: Sequence[FrozenTrial]) -> dict[str, int]:
+    """Count the trials by what has become of them; those that are tried again were cut off, whatever their state."""
+    counting = lasting(trials)
+    counts = Counter(trial.state for trial in counting)
+    named = {state.name.lower(): counts[state] for state in TrialState if state != TrialState.FAIL}
+    return named | {"failed": counts[TrialState.FAIL], "cut off": len(trials) - len(counting)}
 
 
-def failures(trials: Iterable[FrozenTrial]) -> list[tuple[int, dict[str, str]]]:
+def failures(trials: Sequence[FrozenTrial]) -> list[tuple[int, dict[str, str]]]:
     """Return the causes of failed trials with how often each occurred, the most frequent first."""
-    errors = [trial.user_attrs.get(attribute.ERROR) for trial in trials if trial.state == TrialState.FAIL]
+    errors = [trial.user_attrs.get(attribute.ERROR) for trial in lasting(trials) if trial.state == TrialState.FAIL]
     known = [error or {"plugin": "", "type": "unknown", "message": "", "traceback": ""} for error in errors]
     by_cause = {(e["plugin"], e["type"], e["message"]): e for e in reversed(known)}
     counts = Counter((e["plugin"], e["type"], e["message"]) for e in known)

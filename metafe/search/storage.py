@@ -68,7 +68,7 @@ class Address:
             It is none.
         """
         storage = make_storage(self.storage)
-        with _reaching(self.storage):
+        with reaching(self.storage):
             common: dict[str, Any] = {"sampler": sampler, "pruner": pruner}
             try:
                 return optuna.create_study(
@@ -114,7 +114,7 @@ def open_study(
     """
     name = study_name or f"metafe-{joblib.hash(sorted(fingerprint.items()))[:12]}"
     study = Address(storage, name, tuple(directions)).open(sampler, pruner)
-    with _reaching(storage):
+    with reaching(storage):
         known = study.user_attrs.get(FINGERPRINT)
         if known is None and study.get_trials(deepcopy=False):
             raise SearchError(
@@ -160,7 +160,7 @@ def make_storage(storage: Any) -> BaseStorage:
     if not isinstance(storage, str | Path):
         raise InvalidParameterError(f"storage must be None, a URL, a path or a storage of optuna; got {storage!r}.")
     scheme, separator, rest = str(storage).partition("://")
-    with _reaching(storage), warnings.catch_warnings():
+    with reaching(storage), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         if not separator:
             return open_journal(Path(storage))
@@ -224,7 +224,8 @@ def _engine_options(scheme: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _reaching(storage: Any) -> Iterator[None]:
+def reaching(storage: Any) -> Iterator[None]:
+    """Turn whatever a storage raises into one error that says which could not be reached."""
     try:
         yield
     except (SearchError, InvalidParameterError):

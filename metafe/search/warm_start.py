@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
+
+from optuna import get_all_study_summaries, load_study
+from optuna.storages import BaseStorage
+from optuna.study import Study
+from optuna.trial import FrozenTrial, TrialState
 
 from metafe.contracts import InvalidParameterError
 from metafe.search.attributes import PARAMETERS, is_baseline
 from metafe.search.meta_features import distance
 from metafe.search.space import Parameters, Space
-
-if TYPE_CHECKING:
-    from optuna.study import Study
-    from optuna.trial import FrozenTrial
+from metafe.search.standings import score_of
+from metafe.search.storage import make_storage, reaching, without_password
 
 # The attribute of a study under which its data is described.
 META_FEATURES = "meta_features"
@@ -26,8 +30,8 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
 
     Parameters
     ----------
-    warm_start_from : Study, fitted MetaFeatureSearchCV, storage URL, or iterable of them
-        A URL stands for every study of metafe in that storage.
+    warm_start_from : Study, fitted MetaFeatureSearchCV, storage, or iterable of them
+        A storage, or its URL or path, stands for every study of metafe in it.
     features : mapping of str to float
         Describes the data of this study, as `meta_features` does.
     space : Space
@@ -42,6 +46,8 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
     ------
     InvalidParameterError
         Something else to start from, or a study that is not of metafe.
+    SearchError
+        A storage cannot be reached.
     """
     others = sorted(_studies(warm_start_from), key=lambda study: distance(features, _features_of(study)))
     found: dict[str, Parameters] = {}
@@ -55,18 +61,14 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
 
 
 def _best(study: Study) -> list[FrozenTrial]:
-    """Return the best trials that learned something, those that were pruned last; by the first objective, which is maximised."""
-    from optuna.trial import TrialState
-
+    """Return the best trials that learned something, by their score; those that were pruned last."""
     tried = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     learned = [trial for trial in tried if trial.values and not is_baseline(trial.user_attrs)]
-    return sorted(learned, key=lambda trial: (trial.state == TrialState.PRUNED, -trial.values[0]))[:BEST_OF_EACH]
+    return sorted(learned, key=lambda trial: (trial.state == TrialState.PRUNED, -score_of(study, trial)))[:BEST_OF_EACH]
 
 
 def _studies(given: Any) -> list[Study]:
-    from optuna.study import Study
-
-    if isinstance(given, str):
+    if _is_storage(given):
         return _studies_in(given)
     if isinstance(given, Study):
         return [given]
@@ -75,19 +77,26 @@ def _studies(given: Any) -> list[Study]:
     if isinstance(given, Iterable):
         return [study for one in given for study in _studies(one)]
     raise InvalidParameterError(
-        "warm_start_from must be a study, a fitted MetaFeatureSearchCV, the URL of a storage, or several of them; "
-        f"got {given!r}."
+        f"warm_start_from must be a study, a fitted MetaFeatureSearchCV, a storage, or several of them; got {given!r}."
     )
 
 
-def _studies_in(url: str) -> list[Study]:
-    from optuna import get_all_study_summaries, load_study
+def _is_storage(given: Any) -> bool:
+    return isinstance(given, str | Path | BaseStorage)
 
-    summaries = get_all_study_summaries(url)
-    ours = [summary.study_name for summary in summaries if META_FEATURES in summary.user_attrs]
-    if not ours:
-        raise InvalidParameterError("warm_start_from needs a storage with studies of metafe; got one without any.")
-    return [load_study(study_name=name, storage=url) for name in ours]
+
+def _studies_in(address: Any) -> list[Study]:
+    """Return the studies of metafe in a storage."""
+    with reaching(address):
+        storage = make_storage(address)
+        summaries = get_all_study_summaries(storage)
+        ours = [summary.study_name for summary in summaries if META_FEATURES in summary.user_attrs]
+        found = [load_study(study_name=name, storage=storage) for name in ours]
+    if not found:
+        raise InvalidParameterError(
+            f"warm_start_from needs a storage with studies of metafe; got one without any: {without_password(str(address))!r}."
+        )
+    return found
 
 
 def _features_of(study: Study) -> dict[str, float]:

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -77,6 +77,11 @@ def run(study: Study, objective: Objective, n_trials: int, n_jobs: int | None = 
                 _through_joblib(tickets, n_workers)
         except KeyboardInterrupt:
             objective.interrupted = True
+        except Exception:
+            # The trials of workers that were sent home are not left running, where the storage still answers.
+            with suppress(Exception):
+                reclaim(study)
+            raise
         once_reachable(lambda: reclaim(study))
 
 
@@ -243,8 +248,7 @@ def _direct(team: _Team, tickets: Tickets) -> None:
             if not seats:
                 return
             for future in wait(seats, return_when=FIRST_COMPLETED).done:
-                seat = seats.pop(future)
-                free.add(seat)
+                free.add(seat := seats.pop(future))
                 if (death := future.exception()) is None:
                     tickets.hand_in(future.result(), team.size)
                 else:
@@ -252,7 +256,8 @@ def _direct(team: _Team, tickets: Tickets) -> None:
                     tickets.note_accident(repr(death), team.size)
                     team.renew(seat)
     finally:
-        team.stop(busy=seats.values())
+        # A seat that an interrupt has caught between two lines counts as busy.
+        team.stop(busy=set(range(team.size)) - free)
 
 
 def _here(tickets: Tickets, n_threads: int) -> None:

@@ -41,6 +41,15 @@ def test_parameters_that_are_not_searched_stay(cli: Any, files: Path, tmp_path: 
     assert saved.input_shape_ == (8, 8)
 
 
+def test_the_labels_that_there_will_be_are_judged_with(cli: Any, files: Path, tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'study.db'}"
+    for n_shot in (1, 3):
+        cli.succeed("search", files / "old.npz", *BRIEF, "--storage", storage, "--n-shot", n_shot)
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
+    one, three = sorted(studies, key=lambda study: study.trials[0].datetime_start)
+    assert three.trials[0].value > one.trials[0].value
+
+
 def test_a_study_is_joined_and_continued(cli: Any, files: Path, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'study.db'}"
     options = (files / "old.npz", *BRIEF, "--storage", storage, "--study", "digits")

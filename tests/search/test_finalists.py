@@ -13,6 +13,7 @@ from metafe.search import attributes as attribute
 from metafe.search import finalists
 from metafe.search.finalists import choose_finalists, judge_finalists
 from metafe.search.judging import Judge, Judged
+from metafe.training.validation import Validator
 
 N_EPISODES, N_CLASSES = 200, 8
 
@@ -148,6 +149,26 @@ def test_what_no_label_has_a_part_in_is_chosen_by_all_classes(objective, judged_
     finals = judge_finalists([trial(0, 0.7, "standardised rows"), trial(1, 0.6, "rows on one scale")], objective)
     assert finals.winner.name == "rows on one scale"
     assert [row.trial for row in finals.finalists] == [1]
+
+
+def test_what_was_cut_short_is_not_compared(objective, judged_as):
+    judged_as({0: 0.6, 1: 0.9})
+    whole, short = trial(0, 0.6, "PCA"), trial(1, 0.9)
+    whole.user_attrs[attribute.FOLD_SCORES], short.user_attrs[attribute.FOLD_SCORES] = [0.6, 0.6, 0.6], [0.9]
+    assert [row.trial for row in judge_finalists([whole, short], objective).finalists] == [0]
+
+
+def test_episodes_over_all_classes_are_drawn_once(brief, blobs, monkeypatch):
+    drawn = []
+
+    class Counting(Validator):
+        def __init__(self, source, data, n_tasks, *others):
+            super().__init__(source, data, n_tasks, *others)
+            drawn.append(len(np.unique(data.y[data.rows])))
+
+    monkeypatch.setattr("metafe.search.judging.Validator", Counting)
+    brief(n_trials=3).fit(*blobs)
+    assert drawn.count(8) == 1
 
 
 def test_the_same_parameters_are_judged_once(objective):

@@ -19,6 +19,7 @@ from metafe.algorithms import ProtoNet
 from metafe.contracts import Backbone, SearchError, TrainingInterruptedWarning, hookimpl
 from metafe.plugins import registry
 from metafe.search import attributes as attribute
+from metafe.search.objective import Objective
 
 BASELINES = 6
 
@@ -166,9 +167,40 @@ def test_listeners_hear_of_each_trial(brief, blobs):
 def test_ctrl_c_keeps_the_best_so_far(brief, blobs, patient):
     patient.interrupt_at = 2
     search = brief(extractor=template(backbone="mlp", algorithm=patient.name), n_trials=30)
-    with pytest.warns(TrainingInterruptedWarning, match=rf"after {BASELINES + 1} trials"):
+    with pytest.warns(TrainingInterruptedWarning, match=rf"after {BASELINES} trials"):
         search.fit(*blobs)
     assert search.transform(blobs[0]).shape[0] == len(blobs[0])
+    assert len(search.cv_results_["trial"]) == BASELINES
+
+
+@pytest.mark.parametrize("where", ["training", "judging"])
+def test_a_trial_that_ctrl_c_cuts_off_is_tried_again(brief, blobs, patient, tmp_path, monkeypatch, where):
+    search = brief(extractor=template(backbone="mlp", algorithm=patient.name), storage=tmp_path / "study.log")
+    search.set_params(n_trials=BASELINES + 1, pruner=None)
+    if where == "training":
+        patient.interrupt_at = 2
+    else:
+        judge = Objective._judge
+
+        def interrupted(self, model, fold, run):
+            if model.algorithm_.name == patient.name:
+                signal.raise_signal(signal.SIGINT)
+            return judge(self, model, fold, run)
+
+        monkeypatch.setattr(Objective, "_judge", interrupted)
+    with pytest.warns(TrainingInterruptedWarning):
+        search.fit(*blobs)
+    monkeypatch.undo()
+    again = next(t for t in search.study_.trials if t.system_attrs.get("retry_history"))
+    assert (search.study_.trials[again.system_attrs["failed_trial"]].state.name, again.state.name) == (
+        "FAIL",
+        "WAITING",
+    )
+    assert attribute.PARAMETERS not in again.user_attrs
+    search.fit(*blobs)
+    assert search.study_.trials[again.number].state.name == "COMPLETE"
+    assert len(search.cv_results_["trial"]) == BASELINES + 1
+    assert "fail" not in search.cv_results_["state"]
 
 
 def test_ctrl_c_before_any_trial_is_done_is_one(brief, blobs, patient, monkeypatch):
@@ -184,6 +216,30 @@ def test_no_trial_goes_on_when_time_is_up(brief, blobs, patient):
     search.fit(*blobs)
     assert patient.steps < 200
     assert len(search.study_.get_trials(states=(optuna.trial.TrialState.RUNNING,))) == 0
+
+
+def test_a_trial_that_the_end_of_the_time_cuts_off_is_tried_again(brief, blobs, patient, tmp_path, monkeypatch):
+    search = brief(extractor=template(backbone="mlp", algorithm=patient.name), storage=tmp_path / "study.log")
+    search.set_params(n_trials=BASELINES + 1, pruner=None)
+    with monkeypatch.context() as patched:
+        patched.setattr("metafe.search.objective._StopRules.time_is_up", property(lambda rules: patient.steps >= 2))
+        assert len(search.fit(*blobs).cv_results_["trial"]) == BASELINES
+    states = [t.state.name for t in search.study_.trials if attribute.BASELINE not in t.user_attrs]
+    assert (states[0], states[-1]) == ("FAIL", "WAITING")
+    assert "fail" not in search.fit(*blobs).cv_results_["state"]
+
+
+def test_a_trial_that_is_all_there_is_counts_until_there_is_more(brief, blobs, patient, tmp_path, monkeypatch):
+    monkeypatch.setattr("metafe.search.baselines.baselines", lambda data, encoder: {})
+    patient.interrupt_at = 2
+    search = brief(extractor=template(backbone="mlp", algorithm=patient.name), storage=tmp_path / "study.log")
+    with pytest.warns(TrainingInterruptedWarning):
+        first = search.fit(*blobs).cv_results_
+    assert np.isnan(first["split2_test_score"]).tolist() == [True]
+    search.set_params(n_trials=2, pruner=None).fit(*blobs)
+    assert len(search.cv_results_["trial"]) == 2
+    assert not np.isnan(search.cv_results_["split2_test_score"]).any()
+    assert first["params"][0] in search.cv_results_["params"]
 
 
 def test_time_for_not_even_one_trial_is_an_error(brief, blobs, monkeypatch):

@@ -6,8 +6,9 @@ import pickle
 
 import numpy as np
 import pytest
-from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.base import clone, is_classifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import check_scoring
 from sklearn.model_selection import GroupKFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -84,11 +85,32 @@ def test_a_final_estimator_predicts(brief, blobs):
     assert set(search.predict(X)) <= set(y)
 
 
+def test_a_search_with_a_classifier_is_one(brief, blobs):
+    X, y = blobs
+    search = brief(final_estimator=LogisticRegression(), n_trials=2).fit(X, y.astype(str))
+    assert is_classifier(search)
+    assert not is_classifier(brief())
+    assert list(search.classes_) == sorted(set(y.astype(str)))
+    assert search.predict_proba(X).shape == search.decision_function(X).shape == (len(X), 8)
+    assert check_scoring(search, "roc_auc_ovr")(search, X, y.astype(str)) > 0.9
+    assert not hasattr(brief(final_estimator=Ridge()), "predict_proba")
+    assert not hasattr(brief(final_estimator=LogisticRegression()), "classes_")
+
+
 def test_a_final_estimator_may_come_after_few_shot_scoring(brief, blobs):
     X, y = blobs
     search = brief(final_estimator=LogisticRegression(), n_trials=2).fit(X, y.astype(str))
     assert search.splits_ == "3 folds by class"
     assert search.predict(X[:3]).dtype.kind == "U"
+
+
+def test_features_are_judged_with_the_labels_that_there_will_be(brief, blobs):
+    X, y = blobs
+    noisy = X + 3 * np.random.default_rng(0).normal(size=X.shape)
+    scores = [brief(n_shot=n_shot, n_trials=7).fit(noisy, y).cv_results_ for n_shot in (1, 5)]
+    # Baselines and what is trained alike.
+    for one, five in zip(*(s["split0_test_score"] for s in scores), strict=True):
+        assert five > one + 0.03
 
 
 def test_without_a_final_estimator_there_is_no_predict(found):
@@ -167,6 +189,11 @@ def test_without_refit_there_is_a_verdict_alone(brief, blobs):
         ({"n_trials": 0}, "n_trials must be"),
         ({"timeout": -1}, "timeout must be"),
         ({"scoring": "accuracy"}, "needs a final_estimator"),
+        ({"scoring": ["accuracy", "f1"], "final_estimator": LogisticRegression()}, "scoring must be one metric"),
+        ({"n_shot": 0}, "n_shot must be"),
+        ({"n_jobs": 0}, "n_jobs must be"),
+        ({"final_estimator": "svm"}, "final_estimator must be an estimator"),
+        ({"objectives": "score"}, "objectives must be a sequence"),
         ({"objectives": ("score", "latncy")}, "Did you mean 'latency'"),
         ({"objectives": ("latency",)}, "must have 'score'"),
         ({"cv": "three"}, "cv must be"),

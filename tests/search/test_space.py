@@ -14,7 +14,7 @@ import metafe
 from metafe import MetaFeatureExtractor, MetafeError
 from metafe.algorithms import MAML
 from metafe.backbones import MLP, SklearnTransformer
-from metafe.contracts import Backbone, Categorical, Float, Int, TaskData, When
+from metafe.contracts import Augmentation, Backbone, Categorical, Encoder, Float, Int, TaskData, When
 from metafe.search.baselines import baselines, default_recipes
 from metafe.search.choosing import nearest
 from metafe.search.options import effective_parameters
@@ -127,6 +127,46 @@ def test_ranges_are_overridden_and_values_fixed():
     assert {p["backbone__width"] for p in parameters} == {4, 5}
     assert {p["backbone__dropout"] for p in parameters} == {0.25}
     assert {p["backbone__activation"] for p in parameters} == {"relu", "tanh"}
+
+
+def test_each_augmentation_is_searched_over_its_own_ranges():
+    found = [p for p, _ in drawn(space_of(backbones=["mlp"], tasks="classes"), n=200)]
+    assert {p["augment"] for p in found} == {"auto", None, "noise", "feature-dropout"}
+    scales = [p["augment__scale"] for p in found if p["augment"] == "noise"]
+    assert len(set(scales)) == len(scales) > 10
+    assert not any("augment__scale" in p for p in found if p["augment"] != "noise")
+
+
+def test_augmentations_are_those_that_accept_what_the_backbone_encodes():
+    found = [p for p, _ in drawn(space_of(rows_of(shape=(8, 8)), backbones=["mlp", "conv4"], tasks="classes"), n=300)]
+    by_backbone = {name: {p["augment"] for p in found if p["backbone"] == name} for name in ("mlp", "conv4")}
+    assert {"affine", "rotate90"} <= by_backbone["conv4"]
+    assert not {"affine", "rotate90"} & by_backbone["mlp"]
+
+
+def test_an_augmentation_of_ones_own_is_searched():
+    @metafe.register
+    class Own(Augmentation):
+        name = "own-for-test-space"
+
+        def __init__(self, share=0.5):
+            self.share = share
+
+        def search_space(self, problem):
+            return {"share": Float(0.1, 0.1 * problem.input_shape[0])}
+
+    found = [p for p, _ in drawn(space_of(), n=200) if p.get("augment") == Own.name]
+    assert len({p["augment__share"] for p in found}) > 1
+    assert max(p["augment__share"] for p in found) <= 1.2
+
+
+def test_an_encoder_says_which_augmentations_suit_its_rows():
+    class Spectra(Encoder):
+        name = "spectra-for-test-space"
+        default_augment = ("noise",)
+
+    found = [p for p, _ in drawn(space_of(encoder=Spectra(), tasks="classes"), n=200)]
+    assert {p["augment"] for p in found} == {"auto", None, "noise"}
 
 
 def test_a_condition_decides_whether_a_parameter_exists():

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import optuna
 import pytest
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 
 from metafe.contracts import InvalidParameterError, SearchError
 from metafe.search.storage import Address, make_storage, open_study, quiet, without_password
@@ -68,6 +75,51 @@ def test_a_name_with_another_fingerprint_is_an_error_that_says_what_differs(brie
     search = brief(**named, **{name: value for name, value in change.items() if name != "X"})
     with pytest.raises(SearchError, match=f"'mine' must be continued .* another .*{word}"):
         search.fit(X + shift, y)
+
+
+def score_of_classifier(estimator, X, y):
+    """A scorer of one's own."""
+    return estimator.score(X, y)
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from tests.search.test_storage import score_of_classifier
+from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
+X, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 4
+search = MetaFeatureSearchCV(
+    MetaFeatureExtractor("identity"), scoring=score_of_classifier, final_estimator=LogisticRegression(), n_trials=1
+)
+print(search.fit(X, y).study_.study_name)
+"""
+
+
+def test_a_scorer_of_ones_own_has_the_same_study_in_every_process():
+    names = {
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", SCRIPT],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    }
+    assert len(names) == 1
+
+
+def test_final_estimators_are_told_apart_by_every_setting(brief, blobs, tmp_path):
+    def long_pipeline(shift):
+        scalers = [MinMaxScaler((0, n)) for n in range(1, 40)]
+        return make_pipeline(*scalers, MinMaxScaler((shift, 100)), *scalers, GaussianNB())
+
+    # scikit-learn leaves the middle out.
+    assert repr(long_pipeline(1)) == repr(long_pipeline(2))
+    judged = {"scoring": "accuracy", "storage": tmp_path / "study.log", "n_trials": 1}
+    searches = [brief(**judged, final_estimator=long_pipeline(shift)).fit(*blobs) for shift in (1, 2)]
+    assert len({search.study_.study_name for search in searches}) == 2
 
 
 def test_a_study_of_someone_else_is_an_error():

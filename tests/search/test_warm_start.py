@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import numpy as np
 import optuna
 import pytest
@@ -9,8 +12,10 @@ from optuna.trial import TrialState
 from sklearn.datasets import load_digits
 
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
-from metafe.contracts import InvalidParameterError, TaskData
+from metafe.contracts import InvalidParameterError, SearchError, TaskData
+from metafe.search.attributes import PARAMETERS
 from metafe.search.meta_features import distance, meta_features
+from metafe.search.storage import make_storage
 from metafe.search.warm_start import META_FEATURES, warm_settings
 
 BRIEF = MetaFeatureExtractor("mlp", "protonet", max_steps=5)
@@ -102,6 +107,33 @@ def test_a_url_stands_for_all_studies_of_metafe(tmp_path, earlier):
     stored.set_user_attr(META_FEATURES, earlier.study_.user_attrs[META_FEATURES])
     stored.add_trials(earlier.study_.trials)
     assert warm_settings(url, {}, _space()) == warm_settings(earlier, {}, _space())
+
+
+@pytest.mark.parametrize("spelt", [str, Path, "journal:///{}".format, make_storage])
+def test_every_storage_of_a_search_can_be_started_from(tmp_path, earlier, spelt):
+    path = tmp_path / "study.log"
+    stored = optuna.create_study(study_name="ours", storage=make_storage(path), direction="maximize")
+    stored.set_user_attr(META_FEATURES, earlier.study_.user_attrs[META_FEATURES])
+    stored.add_trials(earlier.study_.trials)
+    assert warm_settings(spelt(path), {}, _space()) == warm_settings(earlier, {}, _space())
+
+
+def test_a_storage_that_cannot_be_reached_is_one_error_without_its_password():
+    with pytest.raises(SearchError, match="must be reachable") as caught:
+        warm_settings("postgresql+psycopg://me:secret@127.0.0.1:1/studies", {}, _space())
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_the_best_are_those_with_the_best_score_whatever_else_was_optimised(earlier):
+    several = optuna.create_study(directions=["minimize", "maximize"])
+    several.set_metric_names(["latency", "score"])
+    several.set_user_attr(META_FEATURES, earlier.study_.user_attrs[META_FEATURES])
+    for width, score in {64: 0.2, 128: 0.9, 32: 0.5}.items():
+        parameters = {"backbone": "mlp", "backbone__width": width, "algorithm": "protonet", "tasks": "classes"}
+        kept = {PARAMETERS: json.dumps(parameters)}
+        several.add_trial(optuna.trial.create_trial(values=[-score, score], user_attrs=kept))
+    assert [found["backbone__width"] for found in warm_settings(several, {}, _space())] == [128, 32, 64]
 
 
 def test_what_cannot_be_started_from_is_an_error(earlier):

@@ -12,8 +12,10 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+import joblib
 import optuna
 import pytest
+from joblib._parallel_backends import LokyBackend
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -21,6 +23,7 @@ from metafe.contracts import SearchError
 from metafe.search import attributes as attribute
 from metafe.search.attempts import Outcome
 from metafe.search.objective import TrialFailedError
+from metafe.search.progress import take_snapshot
 from metafe.search.reclaiming import n_finished
 from metafe.search.storage import open_study
 from metafe.search.workers import Tickets, _direct, run
@@ -63,6 +66,28 @@ def test_a_killed_worker_costs_neither_its_trial_nor_those_of_others(study: Stud
     assert study.trials[1].user_attrs[attribute.ERROR]["type"] == "WorkerDied"
 
 
+class Foreign(LokyBackend):
+    """A backend of joblib that metafe does not know, as Ray's is."""
+
+
+def test_workers_of_any_backend_of_joblib_survive_the_death_of_one(study: Study) -> None:
+    def kill() -> None:
+        wait_until(lambda: n_finished(study) >= 2)
+        victim = wait_until(lambda: study.trials[1].user_attrs.get(attribute.WORKER))
+        wait_until(lambda: study.trials[1].params)
+        os.kill(victim["pid"], signal.SIGKILL)
+
+    joblib.register_parallel_backend("foreign", Foreign)
+    with meanwhile(kill), joblib.parallel_config(backend="foreign", n_jobs=2):
+        run(study, Tiny(0.05, waiting=[1]), 6)
+    states = numbers_by_state(study)
+    assert set(states) == {"FAIL", "COMPLETE"}
+    assert 1 in states["FAIL"]
+    # Each runs one trial after another, so that one more than wanted may have begun.
+    assert 6 <= n_finished(study) <= 7
+    assert os.getpid() not in workers_of(study, TrialState.COMPLETE)
+
+
 def test_what_an_objective_raises_by_mistake_reaches_the_caller(study: Study) -> None:
     class Mistaken(Tiny):
         def __call__(self, trial: Any) -> float:
@@ -83,11 +108,34 @@ def test_an_interrupted_parent_takes_its_workers_with_it(study: Study) -> None:
     with meanwhile(interrupt):
         run(study, objective, 6, 2)
     assert objective.interrupted
-    states = numbers_by_state(study)
-    assert states.keys() <= {"FAIL", "WAITING", "COMPLETE"}
-    # What was cut off is enqueued again.
-    assert len(states["FAIL"]) == len(states["WAITING"]) >= 1
-    assert all(is_gone(study.trials[number].user_attrs[attribute.WORKER]["pid"]) for number in states["FAIL"])
+    # What was cut off is enqueued again, and has not failed.
+    assert numbers_by_state(study) == {"FAIL": [0, 1], "WAITING": [2, 3]}
+    assert n_finished(study) == 0
+    assert all(is_gone(trial.user_attrs[attribute.WORKER]["pid"]) for trial in study.trials[:2])
+    assert "0 failed, 0 running, 2 cut off" in take_snapshot(study, 6, None).text
+    run(study, Tiny(), 6)
+    assert numbers_by_state(study) == {"FAIL": [0, 1], "COMPLETE": [2, 3, 4, 5, 6, 7]}
+    assert [study.trials[number].params for number in (2, 3)] == [trial.params for trial in study.trials[:2]]
+
+
+def test_an_interrupt_while_a_trial_is_handed_out_leaves_no_worker_behind(study: Study) -> None:
+    class Team:
+        size = 2
+        stopped: Collection[int] = ()
+
+        def submit(self, seat: int) -> Future[Outcome]:
+            raise KeyboardInterrupt
+
+        def renew(self, seat: int) -> None:
+            pass
+
+        def stop(self, busy: Collection[int]) -> None:
+            self.stopped = busy
+
+    team = Team()
+    with pytest.raises(KeyboardInterrupt):
+        _direct(team, Tickets(study, Tiny(), 3))
+    assert len(team.stopped) == 1
 
 
 def search_in(folder: str) -> None:

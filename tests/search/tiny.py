@@ -46,7 +46,8 @@ class Tiny:
         trial.set_user_attr(attribute.WORKER, attribute.this_process())
         x = trial.suggest_float("x", 0.0, 1.0)
         if trial.number in self.waiting:
-            time.sleep(WAIT_SECONDS)
+            # Longer than anyone waits for the other worker to begin.
+            time.sleep(2 * WAIT_SECONDS)
         for step in range(self.n_steps):
             time.sleep(self.seconds)
             trial.report(x, step)
