@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import weakref
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
-from sklearn.preprocessing import StandardScaler
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import SpectralEmbedding
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from metafe import MetaFeatureExtractor
+from metafe import MetaFeatureExtractor, load
 from metafe.augmentations import FeatureDropout, Noise
-from metafe.backbones import MLP
+from metafe.backbones import MLP, Conv4
 from metafe.contracts import (
     AdaptedSettingWarning,
     FeatureQualityWarning,
@@ -48,6 +54,13 @@ def islands():
     rng = np.random.default_rng(0)
     island = rng.permutation(np.repeat(np.arange(6), 40))
     return 20 * rng.normal(size=(6, 8))[island] + rng.normal(size=(240, 8)), island
+
+
+@pytest.fixture(scope="module")
+def loud(islands):
+    """The islands, which drown in 40 loud columns."""
+    X, island = islands
+    return np.concatenate([X, 1e4 * np.random.default_rng(1).normal(size=(len(X), 40))], axis=1), island
 
 
 def by_name(plugin):
@@ -105,13 +118,22 @@ class TestWithoutLabels:
         assert f"needs at least {needed} rows; got {needed - 1}" in source.accepts(unlabelled(np.eye(needed - 1)))
         assert source.accepts(unlabelled(np.eye(needed))) is None
 
+    def test_a_range_of_ways_ends_where_there_are_no_more_pairs_of_rows(self, source):
+        wide = clone(source).set_params(n_way=(2, 30))
+        data = unlabelled(np.random.default_rng(0).normal(size=(20, 8)))
+        ways = {batch.n_way for step in range(20) for batch in wide.draw(data, 2, step, SEEDS)}
+        assert min(ways) == 2
+        assert 5 < max(ways) <= wide.problem(data, (8,)).max_way == 10
+
     def test_a_split_that_leaves_too_few_keeps_all(self, source):
         data = unlabelled(np.eye(2 * source.n_way))
         train, valid = source.split(data, 0.5, SEEDS)
         assert valid is None
         assert train is data
 
-    @pytest.mark.parametrize("wrong", [{"n_way": 1}, {"n_shot": 0}, {"n_query": (3, 2)}], ids=str)
+    @pytest.mark.parametrize(
+        "wrong", [{"n_way": 1}, {"n_shot": 0}, {"n_query": (3, 2)}, {"n_shot": True}, {"n_query": (True, 2)}], ids=str
+    )
     def test_settings_that_cannot_work(self, source, wrong):
         with pytest.raises(InvalidParameterError, match=f"{next(iter(wrong))} must be a whole number"):
             clone(source).set_params(**wrong).accepts(unlabelled(np.eye(50)))
@@ -200,7 +222,18 @@ class TestColumns:
         with pytest.raises(InvalidInputError, match=said):
             MetaFeatureExtractor("mlp", tasks="columns").fit(X)
 
-    @pytest.mark.parametrize("ratio", [(0.5, 0.2), (0.2, 1.5), 0.3, ("a", "b")], ids=str)
+    def test_a_range_of_ways_ends_where_a_task_has_no_more_pairs_of_rows(self):
+        X = np.random.default_rng(0).normal(size=(200, 8))
+        source = ColumnTasks(n_way=(2, 30), n_rows=8)
+        assert source.accepts(unlabelled(X)) is None
+        assert all(batch.n_way <= 4 for step in range(20) for batch in source.draw(unlabelled(X), 2, step, SEEDS))
+
+    @pytest.mark.parametrize("n_rows", [(20, 30), True, 7], ids=str)
+    def test_rows_of_a_task_are_one_number_and_enough_for_its_classes(self, n_rows):
+        with pytest.raises(InvalidParameterError, match=r"columns n_rows must be a whole number of at least 8; got"):
+            ColumnTasks(n_way=4, n_rows=n_rows).accepts(unlabelled(np.eye(50)))
+
+    @pytest.mark.parametrize("ratio", [(0.5, 0.2), (0.2, 1.5), 0.3, ("a", "b"), (False, True)], ids=str)
     def test_a_ratio_that_is_no_range(self, ratio):
         with pytest.raises(InvalidParameterError, match=r"ratio must be a pair \(low, high\) of numbers from 0 to 1"):
             ColumnTasks(ratio=ratio).accepts(unlabelled(np.eye(50)))
@@ -279,6 +312,98 @@ class TestClusters:
     def test_fewer_clusters_than_classes_of_a_task(self):
         with pytest.raises(InvalidParameterError, match="n_clusters must be at least n_way=5; got 3"):
             ClusterTasks(n_clusters=3).accepts(unlabelled(np.eye(50)))
+
+    @pytest.mark.parametrize(
+        "wrong", [{"n_clusters": (3, 6)}, {"n_partitions": (2, 3)}, {"n_components": True}], ids=str
+    )
+    def test_what_is_one_number_is_no_range(self, wrong):
+        with pytest.raises(InvalidParameterError, match=f"clusters {next(iter(wrong))} must be a whole number"):
+            ClusterTasks(n_way=3, **wrong).accepts(unlabelled(np.eye(50)))
+
+
+class TestClustersOfAnEmbedding:
+    SOURCE = ClusterTasks(n_way=2, n_clusters=6, n_partitions=2)
+
+    def embedded_by(self, embedding):
+        return clone(self.SOURCE).set_params(embedding=embedding)
+
+    def purity(self, source, X, island):
+        """Return the share of tasks in which each class has rows of one island alone."""
+        islands_of = {tuple(row): number for row, number in zip(X.reshape(len(X), -1), island, strict=True)}
+        pure = []
+        for batch in source.draw(unlabelled(X), 40, 0, SEEDS):
+            for t in range(len(batch)):
+                rows, label = rows_and_labels(batch, t)
+                numbers = [islands_of[tuple(row.ravel())] for row in rows]
+                pure.append(len(set(zip(numbers, label, strict=True))) == batch.n_way)
+        return np.mean(pure)
+
+    @pytest.mark.parametrize("shape", [(48,), (1, 6, 8), (6, 8)], ids=str)
+    def test_clusters_are_of_what_the_embedding_shows(self, loud, shape):
+        X, island = loud[0].reshape(-1, *shape), loud[1]
+        quiet = FunctionTransformer(first_columns)
+        assert self.purity(self.embedded_by(None), X, island) < 0.5
+        assert self.purity(self.embedded_by(quiet), X, island) == 1
+
+    def test_columns_of_an_embedding_keep_their_proportions(self, loud):
+        X, island = loud
+        weighted = FunctionTransformer(loud_columns_made_faint)
+        assert self.purity(self.embedded_by(weighted), X, island) == 1
+
+    def test_it_is_fitted_on_the_rows_in_use_and_yours_stays_unfitted(self, islands):
+        X = islands[0].copy()
+        X[:40] = 1e6
+        in_use = unlabelled(X).restrict(np.arange(40, 240))
+        pca = PCA(n_components=3)
+        ours = self.embedded_by(pca).draw(in_use, 3, 0, SEEDS)
+        theirs = self.embedded_by(FrozenEstimator(PCA(n_components=3).fit(X[40:]))).draw(in_use, 3, 0, SEEDS)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one.query_x, other.query_x)
+        assert not hasattr(pca, "components_")
+
+    def test_a_transformer_that_is_random_or_transforms_no_new_rows(self, islands):
+        embedding = make_pipeline(StandardScaler(), SpectralEmbedding(n_neighbors=30, affinity="rbf"))
+        first, second = (self.embedded_by(embedding).draw(unlabelled(islands[0]), 3, 0, SEEDS) for _ in range(2))
+        for one, other in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one.query_x, other.query_x)
+
+    def test_a_fitted_extractor_sees_rows_of_the_shape_it_was_fitted_on(self, small, images):
+        X, y = images[0], images[1]
+        learned = small(Conv4(width=4), "protonet", max_steps=1, validation_fraction=0).fit(X, y)
+        source = self.embedded_by(FrozenEstimator(learned))
+        small(Conv4(width=4), "protonet", tasks=source, max_steps=1, validation_fraction=0).fit(X)
+        ours = source.row_labels(unlabelled(X[:, None]))
+        theirs = self.embedded_by(FunctionTransformer(func=lambda rows: learned.transform(rows.reshape(-1, 8, 8))))
+        np.testing.assert_array_equal(ours, theirs.row_labels(unlabelled(X)))
+
+    def test_it_is_computed_once_and_again_when_its_settings_change(self, islands):
+        data, source = unlabelled(islands[0]), self.embedded_by(Counting())
+        Counting.fits.clear()
+        for step in range(3):
+            source.draw(data, 2, step, SEEDS)
+        assert len(Counting.fits) == 1
+        source.set_params(embedding__n_components=2).draw(data, 2, 0, SEEDS)
+        assert Counting.fits == [3, 2]
+
+    @pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
+    def test_an_extractor_with_one_is_saved(self, small, islands, tmp_path):
+        extractor = small("mlp", "protonet", tasks=self.embedded_by(PCA(n_components=3))).fit(islands[0])
+        extractor.save(tmp_path / "saved")
+        loaded = load(tmp_path / "saved")
+        assert repr(loaded.tasks_) == repr(extractor.tasks_)
+        np.testing.assert_array_equal(loaded.transform(islands[0]), extractor.transform(islands[0]))
+
+    @pytest.mark.parametrize("wrong", ["pca", PCA, LogisticRegression()], ids=str)
+    def test_what_transforms_nothing(self, wrong):
+        with pytest.raises(
+            InvalidParameterError, match="clusters embedding must be None or a scikit-learn transformer"
+        ):
+            self.embedded_by(wrong).accepts(unlabelled(np.eye(50)))
+
+    def test_an_embedding_that_is_not_finite(self, islands):
+        broken = FunctionTransformer(lambda rows: rows[:, :2] * np.nan)
+        with pytest.raises(InvalidInputError, match=r"clusters embedding must give 240 rows of finite numbers"):
+            self.embedded_by(broken).draw(unlabelled(islands[0]), 2, 0, SEEDS)
 
 
 class TestAugment:
@@ -365,9 +490,13 @@ class TestSinusoid:
     def test_rows_of_several_columns_are_refused(self):
         assert "sinusoid needs rows of one column; got rows of shape (3,)" in Sinusoid().accepts(unlabelled(np.eye(3)))
 
-    @pytest.mark.parametrize("wrong", [{"amplitude": (5.0, 0.1)}, {"phase": 1.0}, {"n_shot": 0}], ids=str)
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"amplitude": (5.0, 0.1)}, {"phase": 1.0}, {"x_range": (0.0, math.inf)}, {"n_shot": 0}, {"n_query": (2, 4)}],
+        ids=str,
+    )
     def test_settings_that_cannot_work(self, wrong):
-        with pytest.raises(InvalidParameterError, match=f"{next(iter(wrong))} must be"):
+        with pytest.raises(InvalidParameterError, match=f"{next(iter(wrong))} must be a"):
             Sinusoid(**wrong).accepts(unlabelled(np.zeros((9, 1))))
 
     def test_algorithms_that_train_on_rows_are_refused(self):
@@ -469,6 +598,27 @@ def test_what_is_remembered_belongs_to_the_data_alone():
     assert data.remember("key", lambda: 2) == 1
     assert data.remember("other", lambda: 2) == 2
     assert data.restrict(np.arange(2)).remember("key", lambda: 3) == 3
+
+
+def first_columns(rows):
+    return rows[:, :8]
+
+
+def loud_columns_made_faint(rows):
+    return rows / np.r_[np.ones(8), np.full(40, 1e6)]
+
+
+class Counting(PCA):
+    """Principal components that note how many of them were fitted."""
+
+    fits: ClassVar[list[int]] = []
+
+    def __init__(self, n_components=3):
+        super().__init__(n_components=n_components)
+
+    def fit(self, X, y=None):
+        self.fits.append(self.n_components)
+        return super().fit(X, y)
 
 
 class Ridge(HeadAlgorithm):

@@ -71,10 +71,15 @@ class UnlabelledSource(TaskSource):
             "trains on tasks, such as 'protonet', or tasks='clusters'."
         )
 
+    def rows_of_a_task(self, data: TaskData) -> int:
+        """Return the number of rows that the classes of a task are made of."""
+        return len(data)
+
     def shapes(self, data: TaskData) -> list[EpisodeShape]:
-        """Return the smallest and the largest episode."""
+        """Return the smallest and the largest episode, of as many classes as there are pairs of rows at most."""
+        low, high = as_range("n_way", self.n_way, 2)
         ranges = (
-            as_range("n_way", self.n_way, 2),
+            (low, max(low, min(high, self.rows_of_a_task(data) // SMALLEST_CLASS))),
             as_range("n_shot", self.n_shot, 1),
             as_range("n_query", self.n_query, 1),
         )
@@ -147,9 +152,14 @@ def standardised_points(data: TaskData, rows: np.ndarray) -> np.ndarray:
         Each column of flat rows on its own scale; rows of more dimensions, such as images, on one.
     """
     taken = data.take(rows)
-    points = taken.reshape(len(taken), -1).astype(np.float64)
+    return standardised(taken.reshape(len(taken), -1), one_scale=taken.ndim > 2)
+
+
+def standardised(points: np.ndarray, one_scale: bool) -> np.ndarray:
+    """Return points ``(n, d)`` as float32, each column on its own scale or all on one."""
+    points = points.astype(np.float64)
     mean, scale = column_statistics(points)
-    if taken.ndim > 2:
+    if one_scale:
         scale = np.sqrt((scale**2).mean())
     return ((points - mean) / scale).astype(np.float32)
 
