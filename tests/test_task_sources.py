@@ -542,6 +542,39 @@ class TestEpisodesInsideAGroup:
         ):
             small("mlp", "protonet", tasks=ClassTasks(n_query=5, within_groups=1.0)).fit(X, y, groups=y)
 
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("per_group", [[2] * 10, [5], [4, 1, 1, 1, 1], [3, 3, 3]], ids=str)
+    def test_a_split_leaves_two_classes_of_a_group_on_both_sides(self, per_group, seed):
+        group_of_class = np.repeat(np.arange(len(per_group)), per_group)
+        y = np.repeat(np.arange(len(group_of_class)), 10)
+        data = TaskData(np.arange(len(y))[:, None], y, group_of_class[y], np.arange(len(y)))
+        source = ClassTasks(n_way=2, within_groups=1.0)
+        train, valid = source.split(data, 0.2, Seeds(seed))
+        assert len(valid.classes) == max(2, round(0.2 * len(group_of_class)))
+        assert not set(train.classes) & set(valid.classes)
+        assert len(train) + len(valid) == len(data)
+        for batch in [*source.draw(train, 5, 0, SEEDS), *source.draw_validation(valid, 5, SEEDS)]:
+            assert all(len(np.unique(data.groups[rows_and_labels(batch, t)[0]])) == 1 for t in range(len(batch)))
+
+    def test_classes_of_several_groups_can_be_apart_too(self):
+        """Products 0 and 1 are in one store, 1 and 2 in the next, and so on: pairs overlap."""
+        pairs = np.stack([np.arange(5), np.arange(5) + 1], axis=1)
+        y, store = pairs.repeat(10), np.arange(5).repeat(20)
+        data = TaskData(np.arange(100)[:, None], y, store, np.arange(100))
+        for seed in range(8):
+            train, valid = ClassTasks(n_way=2, within_groups=1.0).split(data, 0.2, Seeds(seed))
+            assert train.group_problems
+            assert valid.group_problems
+
+    def test_groups_that_are_too_small_for_both_sides_are_mixed_on_one_and_that_is_said(self, small):
+        y = np.repeat(np.arange(6), 10)
+        group = np.maximum(y - 2, 0)
+        data = TaskData(np.arange(60)[:, None], y, group, np.arange(60))
+        for seed in range(8):
+            with pytest.warns(AdaptedSettingWarning, match=r"tasks of meta-validation mix groups\. Pass larger groups"):
+                train, _ = ClassTasks(n_way=2, within_groups=1.0).split(data, 0.2, Seeds(seed))
+            assert train.group_problems
+
     @pytest.mark.parametrize("share", [-0.1, 1.5])
     def test_a_share_that_is_none(self, share):
         with pytest.raises(InvalidParameterError, match="within_groups must be from 0 to 1"):
