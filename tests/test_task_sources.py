@@ -304,6 +304,14 @@ class TestClusters:
         extractor = small("mlp", "supervised", tasks=ClusterTasks(n_clusters=6), validation_fraction=0).fit(X)
         assert extractor.history_[-1]["step"] == 3
 
+    @pytest.mark.parametrize("algorithm", ["supervised", "cosine"])
+    def test_trained_on_rows_there_is_one_output_a_cluster_and_not_one_in_each_partition(
+        self, small, islands, algorithm
+    ):
+        source = ClusterTasks(n_clusters=6, n_partitions=10)
+        extractor = small("mlp", algorithm, tasks=source, validation_fraction=0).fit(islands[0])
+        assert extractor.model_.learner.head.out_features == 6
+
     def test_more_clusters_than_pairs_of_rows(self):
         assert "n_clusters=30 needs at least 60 rows; got 50" in ClusterTasks(n_clusters=30).accepts(
             unlabelled(np.eye(50))
