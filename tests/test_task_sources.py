@@ -33,7 +33,7 @@ from metafe.contracts import (
 )
 from metafe.decisions import Decisions
 from metafe.plugins import resolve
-from metafe.tasks import AugmentTasks, ClassTasks, ClusterTasks, ColumnTasks, Sinusoid, pseudo_classes
+from metafe.tasks import AugmentTasks, ClassTasks, ClusterTasks, ColumnTasks, GroupTasks, Sinusoid, pseudo_classes
 
 SEEDS = Seeds(0)
 UNLABELLED = [ColumnTasks(n_way=4), ClusterTasks(n_way=3, n_partitions=2), AugmentTasks()]
@@ -107,6 +107,11 @@ class TestWithoutLabels:
         X = np.random.default_rng(0).normal(size=(5000, 2))
         _, judged = source.validation_source(unlabelled(X), SEEDS)
         assert len(np.unique(judged.rows)) == 4096
+
+    def test_rows_that_all_but_coincide_make_fewer_clusters(self, source):
+        X = np.repeat(np.r_[np.full(20, -1.0), 1 + 1e-6 * np.arange(20)][:, None], 8, axis=1)
+        for batch in [*source.draw(unlabelled(X), 2, 0, SEEDS), *source.draw_validation(unlabelled(X), 2, SEEDS)]:
+            assert batch.n_way >= 2
 
     def test_rows_that_are_all_the_same_still_give_tasks(self, source):
         data = unlabelled(np.ones((40, 8)))
@@ -587,6 +592,52 @@ class TestEpisodesInsideAGroup:
     def test_a_share_that_is_none(self, share):
         with pytest.raises(InvalidParameterError, match="within_groups must be from 0 to 1"):
             ClassTasks(within_groups=share).accepts(self.stores())
+
+
+class TestGroups:
+    def tables(self, n_groups, labels, n_rows=12):
+        """Return small tables with these labels in turn, one for each group."""
+        y = np.tile(np.resize(labels, n_rows), n_groups)
+        return TaskData(np.arange(len(y))[:, None], y, np.arange(n_groups).repeat(n_rows), np.arange(len(y)))
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_few_groups_keep_rows_of_every_class_of_each_out(self, seed):
+        data = self.tables(3, [0, 1, 2])
+        train, valid = GroupTasks().split(data, 0.2, Seeds(seed))
+        for side, n_rows in ((train, 2), (valid, 2)):
+            assert [len(problem[0]) for problem in side.group_problems] == [3, 3, 3]
+            assert all(len(rows) == n_rows for _, parts in side.group_problems for rows in parts)
+            assert sum(map(len, GroupTasks().draw_validation(side, 5, SEEDS))) == 5
+
+    def test_few_groups_that_are_too_small_to_keep_rows_out_are_whole(self):
+        data = self.tables(2, [0, 1, 2], n_rows=9)
+        train, valid = GroupTasks().split(data, 0.2, SEEDS)
+        assert train is data
+        assert valid is None
+
+    def some_too_small(self, kind):
+        """Return twelve groups, of which the last eight make no task, and the source."""
+        size = np.where(np.arange(12) < 4, 12, 2)
+        group = np.arange(12).repeat(size)
+        y = np.arange(len(group)) % 2 if kind == "classification" else np.zeros((len(group), 1), np.float32)
+        return TaskData(np.arange(len(group))[:, None], y, group, np.arange(len(group)))
+
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("kind", ["classification", "regression"])
+    def test_groups_that_make_a_task_are_kept_out(self, kind, seed):
+        data = self.some_too_small(kind)
+        train, valid = GroupTasks().split(data, 0.2, Seeds(seed))
+        assert len(np.unique(data.groups[valid.rows])) == 2
+        assert data.groups[valid.rows].max() < 4
+        assert len(train) + len(valid) == len(data)
+
+    @pytest.mark.parametrize(
+        ("kind", "needed"), [("classification", "2 classes with at least 2 rows"), ("regression", "3 rows")]
+    )
+    def test_groups_that_make_no_task_are_said(self, kind, needed):
+        (said,) = GroupTasks().adjustments(self.some_too_small(kind))
+        assert said == f"groups needs {needed} in a group; 8 of 12 have fewer, so no task is made of them."
+        assert GroupTasks().adjustments(self.tables(3, [0, 1])) == []
 
 
 class TestAutoWithoutLabels:

@@ -20,6 +20,7 @@ from metafe.tasks.episodes import (
     choose,
     class_episode,
     hold_out,
+    split_parts,
     split_rows_within,
 )
 
@@ -144,10 +145,7 @@ class ClassTasks(EpisodeSource):
         out = hold_out(len(usable), fraction, rng, n_keep)
         if self.within_groups:
             out = _with_pairs_on_both_sides(out, _groups_of_classes(data, usable), rng)
-        train, valid = (
-            np.sort(np.concatenate([r for r, o in zip(rows, out, strict=True) if o == side])) for side in (False, True)
-        )
-        return data.restrict(train), data.restrict(valid)
+        return split_parts(data, rows, out)
 
     def problem(self, data: TaskData, input_shape: tuple[int, ...]) -> Problem:
         """Describe the tasks: their largest number of classes, and how many classes there are in all."""

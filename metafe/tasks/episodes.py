@@ -238,6 +238,15 @@ def hold_out(n: int, fraction: float, rng: np.random.Generator, n_keep: int = 2)
     return held_out
 
 
+def split_parts(data: TaskData, parts: list[np.ndarray], out: np.ndarray) -> tuple[TaskData, TaskData]:
+    """Return ``data`` with the rows of the parts that stay, and with those of the parts that ``out`` marks."""
+    train, valid = (
+        np.sort(np.concatenate([rows for rows, o in zip(parts, out, strict=True) if o == side]))
+        for side in (False, True)
+    )
+    return data.restrict(train), data.restrict(valid)
+
+
 def split_rows_within(
     data: TaskData, parts: list[np.ndarray], fraction: float, rng: np.random.Generator, smallest: int = SMALLEST_CLASS
 ) -> tuple[TaskData, TaskData | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 
@@ -178,7 +179,7 @@ def cluster_rows(points: np.ndarray, k: int, n_partitions: int, seeds: Seeds) ->
     points : ndarray of shape (n, d) float32
         At least four.
     k : int
-        Clusters wanted; fewer where there are fewer distinct points.
+        Clusters wanted; fewer where fewer points are distinct to the precision of k-means.
     n_partitions : int
     seeds : Seeds
 
@@ -187,13 +188,16 @@ def cluster_rows(points: np.ndarray, k: int, n_partitions: int, seeds: Seeds) ->
     list of ndarray of shape (n,) int64
         In each, at least two clusters have two points or more, by chance where k-means finds none such.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     k = min(k, len(np.unique(points, axis=0)))
     equal = np.ones(points.shape[1])
     weights = [equal, *(seeds.numpy("weights", i).uniform(size=equal.shape) for i in range(1, n_partitions))]
     # Several threads add up in the order in which they finish, so that last digits would differ from run to run.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Points that all but coincide make fewer clusters, as points that do coincide.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return [
             _k_means((points * weight).astype(np.float32), k, seeds.integer("k-means", number))
             for number, weight in enumerate(weights)
