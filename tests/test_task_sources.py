@@ -588,9 +588,9 @@ class TestEpisodesInsideAGroup:
                 train, _ = ClassTasks(n_way=2, within_groups=1.0).split(data, 0.2, Seeds(seed))
             assert train.group_problems
 
-    @pytest.mark.parametrize("share", [-0.1, 1.5])
+    @pytest.mark.parametrize("share", [-0.1, 1.5, math.nan, "half", True])
     def test_a_share_that_is_none(self, share):
-        with pytest.raises(InvalidParameterError, match="within_groups must be from 0 to 1"):
+        with pytest.raises(InvalidParameterError, match="within_groups must be a number from 0 to 1"):
             ClassTasks(within_groups=share).accepts(self.stores())
 
 

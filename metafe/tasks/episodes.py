@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -146,7 +147,7 @@ def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
     InvalidParameterError
         Neither of them, or out of order, or below ``minimum``.
     """
-    pair = (value, value) if isinstance(value, Integral) else value
+    pair: Any = (value, value) if isinstance(value, Integral) else value
     if not _is_pair_of(pair, Integral) or not minimum <= pair[0] <= pair[1]:
         raise InvalidParameterError(
             f"{name} must be a whole number of at least {minimum}, or a pair (low, high) of them; got {value!r}."
