@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import warnings
 from itertools import combinations, product
-from numbers import Real
-from typing import Any
 
 import numpy as np
 
-from metafe.contracts import AdaptedSettingWarning, Int, InvalidParameterError, Problem, Seeds, TaskData
+from metafe.contracts import AdaptedSettingWarning, Int, InvalidParameterError, Problem, Seeds, TaskData, check_numbers
 from metafe.contracts.spaces import SearchSpace
 from metafe.contracts.task_batch import SMALLEST_CLASS
 from metafe.tasks.episodes import (
@@ -74,9 +72,11 @@ class ClassTasks(EpisodeSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: no classes, too few of them, or too small ones."""
-        share: Any = self.within_groups
-        if not isinstance(share, Real) or isinstance(share, bool) or not 0 <= share <= 1:
-            raise InvalidParameterError(f"classes within_groups must be a number from 0 to 1; got {share!r}.")
+        check_numbers("classes", within_groups=self.within_groups)
+        if self.within_groups > 1:
+            raise InvalidParameterError(
+                f"classes within_groups must be a number from 0 to 1; got {self.within_groups!r}."
+            )
         if data.kind != "classification":
             return f"classes needs y with classes; got {data.kind} data. Use tasks='groups', or 'rows' for continuous y, or 'clusters' without y."
         usable = len(_usable(data))
