@@ -1,12 +1,12 @@
-"""What is learned from unlabelled rows of a table, against the nearest neighbour on its columns, one label a class.
+"""What is learned from unlabelled rows of a table, against the nearest neighbour on its columns, raw and standardised.
 
     python benchmarks/unlabelled.py FOLDER [--seeds 2] [--steps 300] [--tables optdigits segment ...]
 
 FOLDER holds optdigits.csv, segment.csv and soybean.csv, the class in the last column; digits, cancer and wine are
 scikit-learn's. Four fifths of the rows, without their classes, are learned from (STUNT-style: columns, protonet, mlp, early
 stopping by pseudo-classes). The other fifth is judged on: all classes, one labelled row each, the same episodes for all. With one
-label a class, the nearest neighbour is the nearest class mean. "auto" is the verdict of the safe default, which sees no
-label either.
+label a class, the nearest neighbour is the nearest class mean. Gains are over the raw columns and over the standardised ones,
+the last at five labels a class over the standardised ones. The safe default, whose verdict ends each line, sees no label either.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from metafe import MetaFeatureExtractor, few_shot_score
-from metafe.training.probe import compare
+from metafe.training.probe import Comparison, compare
 
 BUNDLED = {"digits": load_digits, "cancer": load_breast_cancer, "wine": load_wine}
 ROWS_TO_JUDGE_ON = 3
@@ -42,7 +42,13 @@ def verdict(extractor: MetaFeatureExtractor) -> str:
     found = extractor.validation_
     if found is None:
         return extractor.decisions_["tasks"]
-    return f"pseudo-classes {100 * found['gain']:+5.1f} ({100 * found['low']:+.1f} to {100 * found['high']:+.1f})"
+    return f"pseudo-classes {shown(Comparison(**found))}"
+
+
+def shown(comparison: Comparison) -> str:
+    """Return a gain with its interval, in points."""
+    gain, low, high = (100 * bound for bound in (comparison.gain, comparison.low, comparison.high))
+    return f"{gain:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def main() -> None:
@@ -55,7 +61,8 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     print(
-        f"{'':<18}{'learned':>8}{'columns':>9}{'gain':>6}{'95 % interval':>17}{'5-shot':>8}   what the default keeps, and why"
+        f"{'':<18}{'learned':>8}{'raw':>6}{'gain, 95 % interval':>25}{'scaled':>8}{'gain, 95 % interval':>25}{'5-shot':>8}"
+        "   what the default keeps, and why"
     )
     for name in options.tables:
         X, y = load(name, options.folder)
@@ -69,15 +76,17 @@ def main() -> None:
             automatic = MetaFeatureExtractor(**settings).fit(X[old])
             scaler = StandardScaler().fit(X[old])
             episodes = {"n_way": len(np.unique(y)), "n_query": ROWS_TO_JUDGE_ON, "n_episodes": 300, "random_state": 0}
-            ours, theirs, ours5, theirs5 = (
+            ours, raw, scaled, ours5, scaled5 = (
                 few_shot_score(features, X[new], y[new], n_shot=shot, head=head, **episodes).scores
-                for shot, head in ((1, KNeighborsClassifier(1)), (5, "centroid"))
-                for features in (learned, scaler)
+                for shot, head, judged in (
+                    (1, KNeighborsClassifier(1), (learned, None, scaler)),
+                    (5, "centroid", (learned, scaler)),
+                )
+                for features in judged
             )
-            one, five = compare(ours, theirs), compare(ours5, theirs5)
             print(
-                f"{name:<10} split {seed}{100 * one.score:>8.1f}{100 * one.baseline:>9.1f}{100 * one.gain:>+6.1f} "
-                f"({100 * one.low:>+5.1f} to {100 * one.high:>+5.1f}){100 * five.gain:>+8.1f}   "
+                f"{name:<10} split {seed}{100 * ours.mean():>8.1f}{100 * raw.mean():>6.1f}{shown(compare(ours, raw)):>25}"
+                f"{100 * scaled.mean():>8.1f}{shown(compare(ours, scaled)):>25}{100 * (ours5 - scaled5).mean():>+8.1f}   "
                 f"{automatic.backbone_.name}: {verdict(automatic)}, {seconds:.0f} s, best step {learned_step(learned)}",
                 flush=True,
             )

@@ -209,6 +209,9 @@ def _problem(recipe: Recipe, train: TaskData, input_shape: tuple[int, ...]) -> P
         # Before, it was asked about rows that were not yet encoded.
         raise InvalidInputError(reason)
     problem = recipe.source.problem(train, input_shape) if recipe.source else Problem("unlabelled", input_shape)
+    if recipe.source and recipe.algorithm.trains_on == "rows" and problem.kind == "classification":
+        # Across tasks a row may be of many classes, one of each partition into clusters; on its own it is of one of fewer.
+        problem = dataclasses.replace(problem, n_classes=int(recipe.source.row_labels(train).max()) + 1)
     if reason := recipe.algorithm.accepts(problem):
         raise InvalidParameterError(reason)
     return problem

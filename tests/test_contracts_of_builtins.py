@@ -80,6 +80,7 @@ TASK_SOURCES = [
     ColumnTasks(n_way=(2, 5), n_shot=(1, 3), n_query=(1, 4), ratio=(0.1, 0.9), n_rows=64),
     ClusterTasks(n_partitions=2),
     ClusterTasks(n_way=(2, 4), n_clusters=6, n_partitions=2, n_components=2),
+    ClusterTasks(n_partitions=2, embedding=PCA(n_components=2)),
     AugmentTasks(),
     AugmentTasks(n_way=(2, 6), n_shot=2),
 ]

@@ -90,6 +90,14 @@ def test_search_on_two_machines():
     assert 12 <= max(figures(printed, r"of (\d+) trials")) <= 13
 
 
+def test_sinusoid(tmp_path):
+    picture = tmp_path / "waves.png"
+    printed = run(EXAMPLES / "sinusoid.py", str(picture))
+    before, after = figures(printed, r"mean squared error (\d\.\d+)")
+    assert after < 0.4 < 3 < before
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def losses_and_accuracies(printed: str) -> tuple[list[float], list[float]]:
     """Return the loss of each epoch and the four accuracies that the network example prints."""
     return figures(printed, r"loss (\d\.\d+)"), figures(printed, r"(\d\.\d+) by")

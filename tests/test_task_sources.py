@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 import weakref
+from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
 from sklearn.datasets import make_blobs
-from sklearn.preprocessing import StandardScaler
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.manifold import SpectralEmbedding
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from metafe import MetaFeatureExtractor
+from metafe import MetaFeatureExtractor, load
 from metafe.augmentations import FeatureDropout, Noise
-from metafe.backbones import MLP
+from metafe.backbones import MLP, Conv4
 from metafe.contracts import (
     AdaptedSettingWarning,
     FeatureQualityWarning,
@@ -27,7 +33,7 @@ from metafe.contracts import (
 )
 from metafe.decisions import Decisions
 from metafe.plugins import resolve
-from metafe.tasks import AugmentTasks, ClassTasks, ClusterTasks, ColumnTasks, Sinusoid, pseudo_classes
+from metafe.tasks import AugmentTasks, ClassTasks, ClusterTasks, ColumnTasks, GroupTasks, Sinusoid, pseudo_classes
 
 SEEDS = Seeds(0)
 UNLABELLED = [ColumnTasks(n_way=4), ClusterTasks(n_way=3, n_partitions=2), AugmentTasks()]
@@ -48,6 +54,13 @@ def islands():
     rng = np.random.default_rng(0)
     island = rng.permutation(np.repeat(np.arange(6), 40))
     return 20 * rng.normal(size=(6, 8))[island] + rng.normal(size=(240, 8)), island
+
+
+@pytest.fixture(scope="module")
+def loud(islands):
+    """The islands, which drown in 40 loud columns."""
+    X, island = islands
+    return np.concatenate([X, 1e4 * np.random.default_rng(1).normal(size=(len(X), 40))], axis=1), island
 
 
 def by_name(plugin):
@@ -95,6 +108,11 @@ class TestWithoutLabels:
         _, judged = source.validation_source(unlabelled(X), SEEDS)
         assert len(np.unique(judged.rows)) == 4096
 
+    def test_rows_that_all_but_coincide_make_fewer_clusters(self, source):
+        X = np.repeat(np.r_[np.full(20, -1.0), 1 + 1e-6 * np.arange(20)][:, None], 8, axis=1)
+        for batch in [*source.draw(unlabelled(X), 2, 0, SEEDS), *source.draw_validation(unlabelled(X), 2, SEEDS)]:
+            assert batch.n_way >= 2
+
     def test_rows_that_are_all_the_same_still_give_tasks(self, source):
         data = unlabelled(np.ones((40, 8)))
         for batch in [*source.draw(data, 2, 0, SEEDS), *source.draw_validation(data, 2, SEEDS)]:
@@ -105,13 +123,22 @@ class TestWithoutLabels:
         assert f"needs at least {needed} rows; got {needed - 1}" in source.accepts(unlabelled(np.eye(needed - 1)))
         assert source.accepts(unlabelled(np.eye(needed))) is None
 
+    def test_a_range_of_ways_ends_where_there_are_no_more_pairs_of_rows(self, source):
+        wide = clone(source).set_params(n_way=(2, 30))
+        data = unlabelled(np.random.default_rng(0).normal(size=(20, 8)))
+        ways = {batch.n_way for step in range(20) for batch in wide.draw(data, 2, step, SEEDS)}
+        assert min(ways) == 2
+        assert 5 < max(ways) <= wide.problem(data, (8,)).max_way == 10
+
     def test_a_split_that_leaves_too_few_keeps_all(self, source):
         data = unlabelled(np.eye(2 * source.n_way))
         train, valid = source.split(data, 0.5, SEEDS)
         assert valid is None
         assert train is data
 
-    @pytest.mark.parametrize("wrong", [{"n_way": 1}, {"n_shot": 0}, {"n_query": (3, 2)}], ids=str)
+    @pytest.mark.parametrize(
+        "wrong", [{"n_way": 1}, {"n_shot": 0}, {"n_query": (3, 2)}, {"n_shot": True}, {"n_query": (True, 2)}], ids=str
+    )
     def test_settings_that_cannot_work(self, source, wrong):
         with pytest.raises(InvalidParameterError, match=f"{next(iter(wrong))} must be a whole number"):
             clone(source).set_params(**wrong).accepts(unlabelled(np.eye(50)))
@@ -200,7 +227,18 @@ class TestColumns:
         with pytest.raises(InvalidInputError, match=said):
             MetaFeatureExtractor("mlp", tasks="columns").fit(X)
 
-    @pytest.mark.parametrize("ratio", [(0.5, 0.2), (0.2, 1.5), 0.3, ("a", "b")], ids=str)
+    def test_a_range_of_ways_ends_where_a_task_has_no_more_pairs_of_rows(self):
+        X = np.random.default_rng(0).normal(size=(200, 8))
+        source = ColumnTasks(n_way=(2, 30), n_rows=8)
+        assert source.accepts(unlabelled(X)) is None
+        assert all(batch.n_way <= 4 for step in range(20) for batch in source.draw(unlabelled(X), 2, step, SEEDS))
+
+    @pytest.mark.parametrize("n_rows", [(20, 30), True, 7], ids=str)
+    def test_rows_of_a_task_are_one_number_and_enough_for_its_classes(self, n_rows):
+        with pytest.raises(InvalidParameterError, match=r"columns n_rows must be a whole number of at least 8; got"):
+            ColumnTasks(n_way=4, n_rows=n_rows).accepts(unlabelled(np.eye(50)))
+
+    @pytest.mark.parametrize("ratio", [(0.5, 0.2), (0.2, 1.5), 0.3, ("a", "b"), (False, True)], ids=str)
     def test_a_ratio_that_is_no_range(self, ratio):
         with pytest.raises(InvalidParameterError, match=r"ratio must be a pair \(low, high\) of numbers from 0 to 1"):
             ColumnTasks(ratio=ratio).accepts(unlabelled(np.eye(50)))
@@ -271,6 +309,14 @@ class TestClusters:
         extractor = small("mlp", "supervised", tasks=ClusterTasks(n_clusters=6), validation_fraction=0).fit(X)
         assert extractor.history_[-1]["step"] == 3
 
+    @pytest.mark.parametrize("algorithm", ["supervised", "cosine"])
+    def test_trained_on_rows_there_is_one_output_a_cluster_and_not_one_in_each_partition(
+        self, small, islands, algorithm
+    ):
+        source = ClusterTasks(n_clusters=6, n_partitions=10)
+        extractor = small("mlp", algorithm, tasks=source, validation_fraction=0).fit(islands[0])
+        assert extractor.model_.learner.head.out_features == 6
+
     def test_more_clusters_than_pairs_of_rows(self):
         assert "n_clusters=30 needs at least 60 rows; got 50" in ClusterTasks(n_clusters=30).accepts(
             unlabelled(np.eye(50))
@@ -279,6 +325,98 @@ class TestClusters:
     def test_fewer_clusters_than_classes_of_a_task(self):
         with pytest.raises(InvalidParameterError, match="n_clusters must be at least n_way=5; got 3"):
             ClusterTasks(n_clusters=3).accepts(unlabelled(np.eye(50)))
+
+    @pytest.mark.parametrize(
+        "wrong", [{"n_clusters": (3, 6)}, {"n_partitions": (2, 3)}, {"n_components": True}], ids=str
+    )
+    def test_what_is_one_number_is_no_range(self, wrong):
+        with pytest.raises(InvalidParameterError, match=f"clusters {next(iter(wrong))} must be a whole number"):
+            ClusterTasks(n_way=3, **wrong).accepts(unlabelled(np.eye(50)))
+
+
+class TestClustersOfAnEmbedding:
+    SOURCE = ClusterTasks(n_way=2, n_clusters=6, n_partitions=2)
+
+    def embedded_by(self, embedding):
+        return clone(self.SOURCE).set_params(embedding=embedding)
+
+    def purity(self, source, X, island):
+        """Return the share of tasks in which each class has rows of one island alone."""
+        islands_of = {tuple(row): number for row, number in zip(X.reshape(len(X), -1), island, strict=True)}
+        pure = []
+        for batch in source.draw(unlabelled(X), 40, 0, SEEDS):
+            for t in range(len(batch)):
+                rows, label = rows_and_labels(batch, t)
+                numbers = [islands_of[tuple(row.ravel())] for row in rows]
+                pure.append(len(set(zip(numbers, label, strict=True))) == batch.n_way)
+        return np.mean(pure)
+
+    @pytest.mark.parametrize("shape", [(48,), (1, 6, 8), (6, 8)], ids=str)
+    def test_clusters_are_of_what_the_embedding_shows(self, loud, shape):
+        X, island = loud[0].reshape(-1, *shape), loud[1]
+        quiet = FunctionTransformer(first_columns)
+        assert self.purity(self.embedded_by(None), X, island) < 0.5
+        assert self.purity(self.embedded_by(quiet), X, island) == 1
+
+    def test_columns_of_an_embedding_keep_their_proportions(self, loud):
+        X, island = loud
+        weighted = FunctionTransformer(loud_columns_made_faint)
+        assert self.purity(self.embedded_by(weighted), X, island) == 1
+
+    def test_it_is_fitted_on_the_rows_in_use_and_yours_stays_unfitted(self, islands):
+        X = islands[0].copy()
+        X[:40] = 1e6
+        in_use = unlabelled(X).restrict(np.arange(40, 240))
+        pca = PCA(n_components=3)
+        ours = self.embedded_by(pca).draw(in_use, 3, 0, SEEDS)
+        theirs = self.embedded_by(FrozenEstimator(PCA(n_components=3).fit(X[40:]))).draw(in_use, 3, 0, SEEDS)
+        for one, other in zip(ours, theirs, strict=True):
+            np.testing.assert_array_equal(one.query_x, other.query_x)
+        assert not hasattr(pca, "components_")
+
+    def test_a_transformer_that_is_random_or_transforms_no_new_rows(self, islands):
+        embedding = make_pipeline(StandardScaler(), SpectralEmbedding(n_neighbors=30, affinity="rbf"))
+        first, second = (self.embedded_by(embedding).draw(unlabelled(islands[0]), 3, 0, SEEDS) for _ in range(2))
+        for one, other in zip(first, second, strict=True):
+            np.testing.assert_array_equal(one.query_x, other.query_x)
+
+    def test_a_fitted_extractor_sees_rows_of_the_shape_it_was_fitted_on(self, small, images):
+        X, y = images[0], images[1]
+        learned = small(Conv4(width=4), "protonet", max_steps=1, validation_fraction=0).fit(X, y)
+        source = self.embedded_by(FrozenEstimator(learned))
+        small(Conv4(width=4), "protonet", tasks=source, max_steps=1, validation_fraction=0).fit(X)
+        ours = source.row_labels(unlabelled(X[:, None]))
+        theirs = self.embedded_by(FunctionTransformer(func=lambda rows: learned.transform(rows.reshape(-1, 8, 8))))
+        np.testing.assert_array_equal(ours, theirs.row_labels(unlabelled(X)))
+
+    def test_it_is_computed_once_and_again_when_its_settings_change(self, islands):
+        data, source = unlabelled(islands[0]), self.embedded_by(Counting())
+        Counting.fits.clear()
+        for step in range(3):
+            source.draw(data, 2, step, SEEDS)
+        assert len(Counting.fits) == 1
+        source.set_params(embedding__n_components=2).draw(data, 2, 0, SEEDS)
+        assert Counting.fits == [3, 2]
+
+    @pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
+    def test_an_extractor_with_one_is_saved(self, small, islands, tmp_path):
+        extractor = small("mlp", "protonet", tasks=self.embedded_by(PCA(n_components=3))).fit(islands[0])
+        extractor.save(tmp_path / "saved")
+        loaded = load(tmp_path / "saved")
+        assert repr(loaded.tasks_) == repr(extractor.tasks_)
+        np.testing.assert_array_equal(loaded.transform(islands[0]), extractor.transform(islands[0]))
+
+    @pytest.mark.parametrize("wrong", ["pca", PCA, LogisticRegression()], ids=str)
+    def test_what_transforms_nothing(self, wrong):
+        with pytest.raises(
+            InvalidParameterError, match="clusters embedding must be None or a scikit-learn transformer"
+        ):
+            self.embedded_by(wrong).accepts(unlabelled(np.eye(50)))
+
+    def test_an_embedding_that_is_not_finite(self, islands):
+        broken = FunctionTransformer(lambda rows: rows[:, :2] * np.nan)
+        with pytest.raises(InvalidInputError, match=r"clusters embedding must give 240 rows of finite numbers"):
+            self.embedded_by(broken).draw(unlabelled(islands[0]), 2, 0, SEEDS)
 
 
 class TestAugment:
@@ -365,9 +503,13 @@ class TestSinusoid:
     def test_rows_of_several_columns_are_refused(self):
         assert "sinusoid needs rows of one column; got rows of shape (3,)" in Sinusoid().accepts(unlabelled(np.eye(3)))
 
-    @pytest.mark.parametrize("wrong", [{"amplitude": (5.0, 0.1)}, {"phase": 1.0}, {"n_shot": 0}], ids=str)
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"amplitude": (5.0, 0.1)}, {"phase": 1.0}, {"x_range": (0.0, math.inf)}, {"n_shot": 0}, {"n_query": (2, 4)}],
+        ids=str,
+    )
     def test_settings_that_cannot_work(self, wrong):
-        with pytest.raises(InvalidParameterError, match=f"{next(iter(wrong))} must be"):
+        with pytest.raises(InvalidParameterError, match=f"{next(iter(wrong))} must be a"):
             Sinusoid(**wrong).accepts(unlabelled(np.zeros((9, 1))))
 
     def test_algorithms_that_train_on_rows_are_refused(self):
@@ -413,10 +555,89 @@ class TestEpisodesInsideAGroup:
         ):
             small("mlp", "protonet", tasks=ClassTasks(n_query=5, within_groups=1.0)).fit(X, y, groups=y)
 
-    @pytest.mark.parametrize("share", [-0.1, 1.5])
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("per_group", [[2] * 10, [5], [4, 1, 1, 1, 1], [3, 3, 3]], ids=str)
+    def test_a_split_leaves_two_classes_of_a_group_on_both_sides(self, per_group, seed):
+        group_of_class = np.repeat(np.arange(len(per_group)), per_group)
+        y = np.repeat(np.arange(len(group_of_class)), 10)
+        data = TaskData(np.arange(len(y))[:, None], y, group_of_class[y], np.arange(len(y)))
+        source = ClassTasks(n_way=2, within_groups=1.0)
+        train, valid = source.split(data, 0.2, Seeds(seed))
+        assert len(valid.classes) == max(2, round(0.2 * len(group_of_class)))
+        assert not set(train.classes) & set(valid.classes)
+        assert len(train) + len(valid) == len(data)
+        for batch in [*source.draw(train, 5, 0, SEEDS), *source.draw_validation(valid, 5, SEEDS)]:
+            assert all(len(np.unique(data.groups[rows_and_labels(batch, t)[0]])) == 1 for t in range(len(batch)))
+
+    def test_classes_of_several_groups_can_be_apart_too(self):
+        """Products 0 and 1 are in one store, 1 and 2 in the next, and so on: pairs overlap."""
+        pairs = np.stack([np.arange(5), np.arange(5) + 1], axis=1)
+        y, store = pairs.repeat(10), np.arange(5).repeat(20)
+        data = TaskData(np.arange(100)[:, None], y, store, np.arange(100))
+        for seed in range(8):
+            train, valid = ClassTasks(n_way=2, within_groups=1.0).split(data, 0.2, Seeds(seed))
+            assert train.group_problems
+            assert valid.group_problems
+
+    def test_groups_that_are_too_small_for_both_sides_are_mixed_on_one_and_that_is_said(self, small):
+        y = np.repeat(np.arange(6), 10)
+        group = np.maximum(y - 2, 0)
+        data = TaskData(np.arange(60)[:, None], y, group, np.arange(60))
+        for seed in range(8):
+            with pytest.warns(AdaptedSettingWarning, match=r"tasks of meta-validation mix groups\. Pass larger groups"):
+                train, _ = ClassTasks(n_way=2, within_groups=1.0).split(data, 0.2, Seeds(seed))
+            assert train.group_problems
+
+    @pytest.mark.parametrize("share", [-0.1, 1.5, math.nan, "half", True])
     def test_a_share_that_is_none(self, share):
-        with pytest.raises(InvalidParameterError, match="within_groups must be from 0 to 1"):
+        with pytest.raises(InvalidParameterError, match=r"classes within_groups must be a (finite )?number"):
             ClassTasks(within_groups=share).accepts(self.stores())
+
+
+class TestGroups:
+    def tables(self, n_groups, labels, n_rows=12):
+        """Return small tables with these labels in turn, one for each group."""
+        y = np.tile(np.resize(labels, n_rows), n_groups)
+        return TaskData(np.arange(len(y))[:, None], y, np.arange(n_groups).repeat(n_rows), np.arange(len(y)))
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_few_groups_keep_rows_of_every_class_of_each_out(self, seed):
+        data = self.tables(3, [0, 1, 2])
+        train, valid = GroupTasks().split(data, 0.2, Seeds(seed))
+        for side, n_rows in ((train, 2), (valid, 2)):
+            assert [len(problem[0]) for problem in side.group_problems] == [3, 3, 3]
+            assert all(len(rows) == n_rows for _, parts in side.group_problems for rows in parts)
+            assert sum(map(len, GroupTasks().draw_validation(side, 5, SEEDS))) == 5
+
+    def test_few_groups_that_are_too_small_to_keep_rows_out_are_whole(self):
+        data = self.tables(2, [0, 1, 2], n_rows=9)
+        train, valid = GroupTasks().split(data, 0.2, SEEDS)
+        assert train is data
+        assert valid is None
+
+    def some_too_small(self, kind):
+        """Return twelve groups, of which the last eight make no task, and the source."""
+        size = np.where(np.arange(12) < 4, 12, 2)
+        group = np.arange(12).repeat(size)
+        y = np.arange(len(group)) % 2 if kind == "classification" else np.zeros((len(group), 1), np.float32)
+        return TaskData(np.arange(len(group))[:, None], y, group, np.arange(len(group)))
+
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize("kind", ["classification", "regression"])
+    def test_groups_that_make_a_task_are_kept_out(self, kind, seed):
+        data = self.some_too_small(kind)
+        train, valid = GroupTasks().split(data, 0.2, Seeds(seed))
+        assert len(np.unique(data.groups[valid.rows])) == 2
+        assert data.groups[valid.rows].max() < 4
+        assert len(train) + len(valid) == len(data)
+
+    @pytest.mark.parametrize(
+        ("kind", "needed"), [("classification", "2 classes with at least 2 rows"), ("regression", "3 rows")]
+    )
+    def test_groups_that_make_no_task_are_said(self, kind, needed):
+        (said,) = GroupTasks().adjustments(self.some_too_small(kind))
+        assert said == f"groups needs {needed} in a group; 8 of 12 have fewer, so no task is made of them."
+        assert GroupTasks().adjustments(self.tables(3, [0, 1])) == []
 
 
 class TestAutoWithoutLabels:
@@ -469,6 +690,27 @@ def test_what_is_remembered_belongs_to_the_data_alone():
     assert data.remember("key", lambda: 2) == 1
     assert data.remember("other", lambda: 2) == 2
     assert data.restrict(np.arange(2)).remember("key", lambda: 3) == 3
+
+
+def first_columns(rows):
+    return rows[:, :8]
+
+
+def loud_columns_made_faint(rows):
+    return rows / np.r_[np.ones(8), np.full(40, 1e6)]
+
+
+class Counting(PCA):
+    """Principal components that note how many of them were fitted."""
+
+    fits: ClassVar[list[int]] = []
+
+    def __init__(self, n_components=3):
+        super().__init__(n_components=n_components)
+
+    def fit(self, X, y=None):
+        self.fits.append(self.n_components)
+        return super().fit(X, y)
 
 
 class Ridge(HeadAlgorithm):

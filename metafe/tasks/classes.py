@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+from itertools import combinations, product
+
 import numpy as np
 
-from metafe.contracts import Int, InvalidParameterError, Problem, Seeds, TaskData
+from metafe.contracts import AdaptedSettingWarning, Int, InvalidParameterError, Problem, Seeds, TaskData, check_numbers
 from metafe.contracts.spaces import SearchSpace
 from metafe.contracts.task_batch import SMALLEST_CLASS
 from metafe.tasks.episodes import (
@@ -17,6 +20,7 @@ from metafe.tasks.episodes import (
     choose,
     class_episode,
     hold_out,
+    split_parts,
     split_rows_within,
 )
 
@@ -41,7 +45,8 @@ class ClassTasks(EpisodeSource):
     Notes
     -----
     Episodic training of Vinyals et al., "Matching Networks for One Shot Learning", 2016. Meta-validation keeps classes
-    out, so that it judges on novel classes; with fewer than four classes it keeps rows out.
+    out, so that it judges on novel classes; with fewer than four classes it keeps rows out. Within groups, both sides get
+    two classes of one group where there are such.
 
     Examples
     --------
@@ -67,8 +72,11 @@ class ClassTasks(EpisodeSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: no classes, too few of them, or too small ones."""
-        if not 0 <= self.within_groups <= 1:
-            raise InvalidParameterError(f"classes within_groups must be from 0 to 1; got {self.within_groups!r}.")
+        check_numbers("classes", within_groups=self.within_groups)
+        if self.within_groups > 1:
+            raise InvalidParameterError(
+                f"classes within_groups must be a number from 0 to 1; got {self.within_groups!r}."
+            )
         if data.kind != "classification":
             return f"classes needs y with classes; got {data.kind} data. Use tasks='groups', or 'rows' for continuous y, or 'clusters' without y."
         usable = len(_usable(data))
@@ -107,7 +115,28 @@ class ClassTasks(EpisodeSource):
         return said
 
     def split(self, data: TaskData, fraction: float, seeds: Seeds) -> tuple[TaskData, TaskData | None]:
-        """Keep classes out; rows of every class where there are fewer than four classes."""
+        """Keep classes out; rows of every class where there are fewer than four classes.
+
+        Warns
+        -----
+        AdaptedSettingWarning
+            Tasks should stay within groups, and one side of the split has no group with two classes.
+        """
+        train, valid = self._split(data, fraction, seeds)
+        if self.within_groups and data.group_problems and valid is not None:
+            sides = {"training": train, "meta-validation": valid}
+            mixed = " and ".join(name for name, side in sides.items() if not side.group_problems)
+            if mixed:
+                warnings.warn(
+                    f"classes within_groups={self.within_groups} needs two classes of one group on both sides of a split; "
+                    f"the groups are too small, so tasks of {mixed} mix groups. Pass larger groups, or "
+                    "validation_fraction=0.",
+                    AdaptedSettingWarning,
+                    stacklevel=6,
+                )
+        return train, valid
+
+    def _split(self, data: TaskData, fraction: float, seeds: Seeds) -> tuple[TaskData, TaskData | None]:
         usable = _usable(data)
         rng = seeds.numpy("split")
         rows = [data.rows_by_class[i] for i in usable]
@@ -117,10 +146,9 @@ class ClassTasks(EpisodeSource):
         if len(usable) - n_keep < 2:
             return split_rows_within(data, rows, fraction, rng)
         out = hold_out(len(usable), fraction, rng, n_keep)
-        train, valid = (
-            np.sort(np.concatenate([r for r, o in zip(rows, out, strict=True) if o == side])) for side in (False, True)
-        )
-        return data.restrict(train), data.restrict(valid)
+        if self.within_groups:
+            out = _with_pairs_on_both_sides(out, _groups_of_classes(data, usable), rng)
+        return split_parts(data, rows, out)
 
     def problem(self, data: TaskData, input_shape: tuple[int, ...]) -> Problem:
         """Describe the tasks: their largest number of classes, and how many classes there are in all."""
@@ -162,5 +190,35 @@ def _usable(data: TaskData) -> np.ndarray:
 def _classes_of_a_group(data: TaskData, rng: np.random.Generator) -> tuple[np.ndarray, list[np.ndarray]]:
     """Return the positions of the usable classes of one random group, and their rows in it."""
     _, rows_by_class = data.group_problems[rng.integers(len(data.group_problems))]
+    return _positions(data, rows_by_class), rows_by_class
+
+
+def _positions(data: TaskData, rows_by_class: list[np.ndarray]) -> np.ndarray:
+    """Return the positions of classes whose rows are given."""
     assert data.y is not None
-    return np.searchsorted(data.classes, data.y[[rows[0] for rows in rows_by_class]]), rows_by_class
+    return np.searchsorted(data.classes, data.y[[rows[0] for rows in rows_by_class]])
+
+
+def _groups_of_classes(data: TaskData, usable: np.ndarray) -> list[np.ndarray]:
+    """Return which of the usable classes each group has, where it has two or more."""
+    return [np.searchsorted(usable, _positions(data, rows_by_class)) for _, rows_by_class in data.group_problems]
+
+
+def _with_pairs_on_both_sides(out: np.ndarray, groups: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """Change as little as needed of which classes are kept out, for two of one group to be on each side.
+
+    Where that cannot be, training comes first.
+    """
+    if all(any(side[group].sum() >= 2 for group in groups) for side in (out, ~out)):
+        return out
+    # With four classes of a group, two are for each side; more of them would only make more pairs to look at.
+    pairs = [pair for g in rng.permutation(len(groups)) for pair in combinations(rng.permutation(groups[g])[:4], 2)]
+    apart = ([pair_in, pair_out] for pair_in, pair_out in product(pairs, pairs) if not {*pair_in} & {*pair_out})
+    chosen = next(apart, pairs[:1])
+    # Those with the lowest numbers are kept out.
+    order = np.where(out, 1, 2)
+    for number, pair in zip((3, 0), chosen, strict=False):
+        order[list(pair)] = number
+    changed = np.zeros_like(out)
+    changed[np.argsort(order, kind="stable")[: out.sum()]] = True
+    return changed

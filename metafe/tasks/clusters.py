@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import numpy as np
-from sklearn.base import clone
+from typing import Any
 
-from metafe.contracts import Int, InvalidParameterError, Problem, Seeds, TaskBatch, TaskData
+import numpy as np
+
+from metafe.contracts import Int, InvalidParameterError, Problem, Seeds, TaskBatch, TaskData, check_sizes
 from metafe.contracts.spaces import SearchSpace
 from metafe.contracts.task_batch import SMALLEST_CLASS
-from metafe.tasks.episodes import Episode, EpisodeShape, Range, as_range, batch_episodes, shape_between
+from metafe.tasks.embedding import check_embedding, embedded
+from metafe.tasks.episodes import Episode, EpisodeShape, Range, batch_episodes, shape_between
 from metafe.tasks.pseudo_classes import (
     UnlabelledSource,
     cluster_rows,
     labelled,
     partition_episode,
+    standardised,
     standardised_points,
 )
 
@@ -23,10 +26,10 @@ ROWS_PER_CLUSTER = 20
 
 
 class ClusterTasks(UnlabelledSource):
-    """Each task tells a few clusters of rows apart; k-means finds them once, on the encoded rows.
+    """Each task tells a few clusters of rows apart; k-means finds them once, on the encoded rows or an embedding of them.
 
     It needs no ``y``. Several partitions, each by columns of other weights, keep the network from learning the quirks
-    of one. Give a descriptor as the backbone to cluster by what it computes.
+    of one.
 
     Parameters
     ----------
@@ -42,12 +45,20 @@ class ClusterTasks(UnlabelledSource):
         How often rows are clustered. The first partition weighs all columns equally, each other one at random.
     n_components : int or None, default=None
         Principal components to cluster by; ``None`` clusters by all columns.
+    embedding : transformer or None, default=None
+        What to cluster by: a scikit-learn transformer, which is cloned and fitted on the training rows, flat and without
+        labels. One that is fitted already, such as a `MetaFeatureExtractor`, is passed in
+        ``sklearn.frozen.FrozenEstimator``. ``None`` clusters by the rows themselves, standardised.
 
     Notes
     -----
-    CACTUs of Hsu, Levine and Finn, "Unsupervised Learning via Meta-Learning", 2019. Above 10000 rows, k-means looks at
-    mini-batches. All training rows are read at once, as float32. Meta-validation judges on clusters of held-out rows by
-    all columns.
+    CACTUs of Hsu, Levine and Finn, "Unsupervised Learning via Meta-Learning", 2019, where the clusters are of an
+    embedding that was learned without labels. Columns of an embedding keep their proportions. Above 10000 rows, k-means
+    looks at mini-batches. All training rows are read at once. Meta-validation judges on clusters of held-out rows by all
+    columns, whatever the embedding, so that embeddings can be compared.
+
+    An extractor with such tasks is saved without pickle where skops can write the embedding: a transformer of
+    scikit-learn, fitted or not, but no frozen `MetaFeatureExtractor`.
 
     Examples
     --------
@@ -67,6 +78,7 @@ class ClusterTasks(UnlabelledSource):
         n_clusters: int | None = None,
         n_partitions: int = 10,
         n_components: int | None = None,
+        embedding: Any = None,
     ) -> None:
         self.n_way = n_way
         self.n_shot = n_shot
@@ -74,6 +86,7 @@ class ClusterTasks(UnlabelledSource):
         self.n_clusters = n_clusters
         self.n_partitions = n_partitions
         self.n_components = n_components
+        self.embedding = embedding
 
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare way, shot and the number of partitions."""
@@ -81,13 +94,14 @@ class ClusterTasks(UnlabelledSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: too few rows for the clusters."""
-        as_range("n_partitions", self.n_partitions, 1)
+        check_embedding(self.embedding)
+        check_sizes("clusters", n_partitions=self.n_partitions)
         if self.n_components is not None:
-            as_range("n_components", self.n_components, 1)
+            check_sizes("clusters", n_components=self.n_components)
         if self.n_clusters is None:
             return super().accepts(data)
-        fewest = self.shapes(data)[0].n_way
-        if as_range("n_clusters", self.n_clusters, 2)[0] < fewest:
+        check_sizes("clusters", 2, n_clusters=self.n_clusters)
+        if self.n_clusters < self.shapes(data)[0].n_way:
             raise InvalidParameterError(
                 f"clusters n_clusters must be at least n_way={self.n_way}; got {self.n_clusters}. Raise it."
             )
@@ -104,8 +118,8 @@ class ClusterTasks(UnlabelledSource):
 
     def row_labels(self, data: TaskData) -> np.ndarray:
         """Return the cluster of each row when all columns weigh the same."""
-        first = clone(self).set_params(n_partitions=1)
-        partition = first._partitions(data, Seeds(0))[0]
+        (partition,) = self._partitions(data, Seeds(0), 1)
+        assert partition.y is not None
         return partition.y[partition.rows]
 
     def task(self, data: TaskData, rng: np.random.Generator) -> TaskBatch:
@@ -128,17 +142,26 @@ class ClusterTasks(UnlabelledSource):
             return self.n_clusters
         return max(self.shapes(data)[-1].n_way, min(MOST_CLUSTERS, len(data) // ROWS_PER_CLUSTER))
 
-    def _partitions(self, data: TaskData, seeds: Seeds) -> list[TaskData]:
+    def _partitions(self, data: TaskData, seeds: Seeds, n_partitions: int | None = None) -> list[TaskData]:
         """Return the data once for each partition, with its clusters in place of ``y``."""
-        key = (self.name, self._k(data), self.n_partitions, self.n_components, seeds)
-        return data.remember(key, lambda: self._make_partitions(data, seeds))
+        n_partitions = n_partitions or self.n_partitions
+        # An estimator is told from others as an object, and by its parameters, which may be set anew.
+        embedding = (self.embedding, repr(self.embedding))
+        key = (self.name, self._k(data), n_partitions, self.n_components, embedding, seeds)
+        return data.remember(key, lambda: self._make_partitions(data, seeds, n_partitions))
 
-    def _make_partitions(self, data: TaskData, seeds: Seeds) -> list[TaskData]:
-        points = self._embed(standardised_points(data, data.rows), seeds)
-        partitions = cluster_rows(points, self._k(data), self.n_partitions, seeds)
+    def _make_partitions(self, data: TaskData, seeds: Seeds, n_partitions: int) -> list[TaskData]:
+        points = self._main_components(self._points(data, seeds), seeds)
+        partitions = cluster_rows(points, self._k(data), n_partitions, seeds)
         return [labelled(data, labels) for labels in partitions]
 
-    def _embed(self, points: np.ndarray, seeds: Seeds) -> np.ndarray:
+    def _points(self, data: TaskData, seeds: Seeds) -> np.ndarray:
+        """Return the training rows, or their embedding, as points for k-means."""
+        if self.embedding is None:
+            return standardised_points(data, data.rows)
+        return standardised(embedded(data.take(data.rows), self.embedding, seeds), one_scale=True)
+
+    def _main_components(self, points: np.ndarray, seeds: Seeds) -> np.ndarray:
         from sklearn.decomposition import PCA
 
         if self.n_components is None or self.n_components >= min(points.shape):

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from metafe.contracts import Int, Problem, Seeds, TaskBatch, TaskData, collate
+from metafe.contracts import Int, Problem, Seeds, TaskBatch, TaskData, check_sizes, collate
 from metafe.contracts.spaces import SearchSpace
 from metafe.contracts.task_batch import SMALLEST_CLASS
 from metafe.tasks.episodes import EpisodeShape, Range, as_interval, as_range, choose, class_episode, shape_between
@@ -79,7 +79,7 @@ class ColumnTasks(UnlabelledSource):
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: rows that are not flat, one column, or too few rows."""
         as_interval("ratio", self.ratio, 0.0, 1.0)
-        as_range("n_rows", self.n_rows, SMALLEST_CLASS * self.shapes(data)[0].n_way)
+        check_sizes("columns", SMALLEST_CLASS * as_range("n_way", self.n_way, 2)[0], n_rows=self.n_rows)
         # What is no array yet, such as texts, is asked about again once it is encoded.
         shape = data.x.shape[1:] if isinstance(data.x, np.ndarray) else (2,)
         if len(shape) != 1:
@@ -87,6 +87,10 @@ class ColumnTasks(UnlabelledSource):
         if shape[0] < 2:
             return "columns needs at least 2 columns, of which some make the classes; got 1. Use tasks='clusters'."
         return super().accepts(data)
+
+    def rows_of_a_task(self, data: TaskData) -> int:
+        """Return the number of rows that are clustered for a task."""
+        return min(self.n_rows, len(data))
 
     def task(self, data: TaskData, rng: np.random.Generator) -> TaskBatch:
         """Draw one task."""
@@ -99,7 +103,7 @@ class ColumnTasks(UnlabelledSource):
         return collate([self._task(data, shape, rng) for _ in range(n)])
 
     def _task(self, data: TaskData, shape: EpisodeShape, rng: np.random.Generator) -> TaskBatch:
-        rows = data.take(data.rows[choose(len(data), min(self.n_rows, len(data)), rng)])
+        rows = data.take(data.rows[choose(len(data), self.rows_of_a_task(data), rng)])
         mean, scale = data.remember((self.name, "scales"), lambda: _scales(data))
         columns, clusters = self._cluster(((rows - mean) / scale).astype(np.float32), shape, rng)
         rows[:, columns] = rng.permuted(rows[:, columns], axis=0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 
@@ -145,9 +147,8 @@ def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
     InvalidParameterError
         Neither of them, or out of order, or below ``minimum``.
     """
-    pair = (value, value) if isinstance(value, int | np.integer) else value
-    valid = isinstance(pair, Sequence) and len(pair) == 2 and all(isinstance(v, int | np.integer) for v in pair)
-    if not valid or not minimum <= pair[0] <= pair[1]:
+    pair: Any = (value, value) if isinstance(value, Integral) else value
+    if not _is_pair_of(pair, Integral) or not minimum <= pair[0] <= pair[1]:
         raise InvalidParameterError(
             f"{name} must be a whole number of at least {minimum}, or a pair (low, high) of them; got {value!r}."
         )
@@ -160,14 +161,21 @@ def as_interval(name: str, value: tuple[float, float], minimum: float, maximum: 
     Raises
     ------
     InvalidParameterError
-        Not a pair of numbers, or out of order, or outside ``minimum`` to ``maximum``.
+        Not a pair of finite numbers, or out of order, or outside ``minimum`` to ``maximum``.
     """
-    valid = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, Real) for v in value)
-    if not valid or not minimum <= value[0] <= value[1] <= maximum:
-        raise InvalidParameterError(
-            f"{name} must be a pair (low, high) of numbers from {minimum:g} to {maximum:g}; got {value!r}."
-        )
+    finite = _is_pair_of(value, Real) and all(math.isfinite(v) for v in value)
+    if not finite or not minimum <= value[0] <= value[1] <= maximum:
+        bounded = math.isfinite(maximum - minimum)
+        numbers = f"numbers from {minimum:g} to {maximum:g}" if bounded else "finite numbers"
+        raise InvalidParameterError(f"{name} must be a pair (low, high) of {numbers}; got {value!r}.")
     return float(value[0]), float(value[1])
+
+
+def _is_pair_of(value: object, kind: type) -> bool:
+    """Tell whether a value is a sequence of two numbers; True and False are none."""
+    if not isinstance(value, Sequence) or len(value) != 2:
+        return False
+    return all(isinstance(v, kind) and not isinstance(v, bool) for v in value)
 
 
 def pick_rows(
@@ -229,6 +237,15 @@ def hold_out(n: int, fraction: float, rng: np.random.Generator, n_keep: int = 2)
     held_out = np.zeros(n, dtype=bool)
     held_out[rng.permutation(n)[:n_out]] = True
     return held_out
+
+
+def split_parts(data: TaskData, parts: list[np.ndarray], out: np.ndarray) -> tuple[TaskData, TaskData]:
+    """Return ``data`` with the rows of the parts that stay, and with those of the parts that ``out`` marks."""
+    train, valid = (
+        np.sort(np.concatenate([rows for rows, o in zip(parts, out, strict=True) if o == side]))
+        for side in (False, True)
+    )
+    return data.restrict(train), data.restrict(valid)
 
 
 def split_rows_within(

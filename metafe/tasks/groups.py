@@ -6,7 +6,6 @@ import numpy as np
 
 from metafe.contracts import Int, Problem, Seeds, TaskData
 from metafe.contracts.spaces import SearchSpace
-from metafe.contracts.task_batch import SMALLEST_CLASS
 from metafe.tasks.episodes import (
     FEWEST_TO_HOLD_OUT_FROM,
     Episode,
@@ -17,8 +16,10 @@ from metafe.tasks.episodes import (
     class_episode,
     hold_out,
     pick_rows,
+    split_parts,
     split_rows_within,
 )
+from metafe.tasks.pseudo_classes import labelled
 
 LARGEST_DEFAULT_WAY = 20
 # A regression task needs one row to adapt on and two to be judged on: R² compares with the mean of the query targets.
@@ -43,7 +44,7 @@ class GroupTasks(EpisodeSource):
 
     Notes
     -----
-    Meta-validation keeps groups out; with fewer than four groups it keeps rows of each group out.
+    Meta-validation keeps groups out; with fewer than four that are large enough for a task it keeps rows of each out.
 
     Examples
     --------
@@ -85,22 +86,32 @@ class GroupTasks(EpisodeSource):
             return f"groups n_way must be at most {largest}, the classes of the largest group; got {self.n_way}. Lower n_way."
         return None
 
+    def adjustments(self, data: TaskData) -> list[str]:
+        """Say which groups are too small for a task."""
+        usable = _usable_groups(data)
+        if usable.all():
+            return []
+        needed = f"{SMALLEST_REGRESSION} rows" if data.kind == "regression" else "2 classes with at least 2 rows"
+        return [
+            f"groups needs {needed} in a group; {int((~usable).sum())} of {len(usable)} have fewer, so no task is made of them."
+        ]
+
     def split(self, data: TaskData, fraction: float, seeds: Seeds) -> tuple[TaskData, TaskData | None]:
-        """Keep groups out; rows of every group where there are fewer than four groups."""
+        """Keep groups out; rows of every group, and of each class in it, where there are fewer than four to choose from."""
         rng = seeds.numpy("split")
-        groups = data.rows_by_group
-        if len(groups) < FEWEST_TO_HOLD_OUT_FROM:
-            smallest = SMALLEST_REGRESSION if data.kind == "regression" else SMALLEST_CLASS
-            return split_rows_within(data, groups, fraction, rng, smallest)
-        out = hold_out(len(groups), fraction, rng)
-        train, valid = (
-            np.sort(np.concatenate([g for g, o in zip(groups, out, strict=True) if o == side]))
-            for side in (False, True)
-        )
-        kept, kept_out = data.restrict(train), data.restrict(valid)
-        if self.accepts(kept) or self.accepts(kept_out):
+        usable = _usable_groups(data)
+        few = usable.sum() < FEWEST_TO_HOLD_OUT_FROM
+        train, valid = self._split_rows(data, fraction, rng) if few else _split_groups(data, usable, fraction, rng)
+        if valid is None or self.accepts(train) or self.accepts(valid):
             return data, None
-        return kept, kept_out
+        return train, valid
+
+    def _split_rows(
+        self, data: TaskData, fraction: float, rng: np.random.Generator
+    ) -> tuple[TaskData, TaskData | None]:
+        if data.kind == "regression":
+            return split_rows_within(data, data.rows_by_group, fraction, rng, SMALLEST_REGRESSION)
+        return split_rows_within(data, labelled(data, data.pair_codes).rows_by_class, fraction, rng)
 
     def problem(self, data: TaskData, input_shape: tuple[int, ...]) -> Problem:
         """Describe the tasks; each pair of group and label counts as a class."""
@@ -181,6 +192,24 @@ class RowTasks(EpisodeSource):
     def episode(self, data: TaskData, shape: EpisodeShape, rng: np.random.Generator) -> Episode:
         """Draw rows."""
         return _regression_episode(data, [data.rows], shape, rng)
+
+
+def _usable_groups(data: TaskData) -> np.ndarray:
+    """Say of each group, in the order of the group codes, whether it is large enough for a task."""
+    if data.kind == "regression":
+        return np.array([len(rows) >= SMALLEST_REGRESSION for rows in data.rows_by_group])
+    assert data.groups is not None
+    first_rows = [rows[0] for rows in data.rows_by_group]
+    return np.isin(data.groups[first_rows], [data.groups[rows[0][0]] for _, rows in data.group_problems])
+
+
+def _split_groups(
+    data: TaskData, usable: np.ndarray, fraction: float, rng: np.random.Generator
+) -> tuple[TaskData, TaskData]:
+    """Keep some of the usable groups out."""
+    out = np.zeros(len(usable), dtype=bool)
+    out[usable] = hold_out(int(usable.sum()), fraction, rng)
+    return split_parts(data, data.rows_by_group, out)
 
 
 def _parts(data: TaskData) -> list[np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 
@@ -71,10 +72,15 @@ class UnlabelledSource(TaskSource):
             "trains on tasks, such as 'protonet', or tasks='clusters'."
         )
 
+    def rows_of_a_task(self, data: TaskData) -> int:
+        """Return the number of rows that the classes of a task are made of."""
+        return len(data)
+
     def shapes(self, data: TaskData) -> list[EpisodeShape]:
-        """Return the smallest and the largest episode."""
+        """Return the smallest and the largest episode, of as many classes as there are pairs of rows at most."""
+        low, high = as_range("n_way", self.n_way, 2)
         ranges = (
-            as_range("n_way", self.n_way, 2),
+            (low, max(low, min(high, self.rows_of_a_task(data) // SMALLEST_CLASS))),
             as_range("n_shot", self.n_shot, 1),
             as_range("n_query", self.n_query, 1),
         )
@@ -147,9 +153,14 @@ def standardised_points(data: TaskData, rows: np.ndarray) -> np.ndarray:
         Each column of flat rows on its own scale; rows of more dimensions, such as images, on one.
     """
     taken = data.take(rows)
-    points = taken.reshape(len(taken), -1).astype(np.float64)
+    return standardised(taken.reshape(len(taken), -1), one_scale=taken.ndim > 2)
+
+
+def standardised(points: np.ndarray, one_scale: bool) -> np.ndarray:
+    """Return points ``(n, d)`` as float32, each column on its own scale or all on one."""
+    points = points.astype(np.float64)
     mean, scale = column_statistics(points)
-    if taken.ndim > 2:
+    if one_scale:
         scale = np.sqrt((scale**2).mean())
     return ((points - mean) / scale).astype(np.float32)
 
@@ -168,7 +179,7 @@ def cluster_rows(points: np.ndarray, k: int, n_partitions: int, seeds: Seeds) ->
     points : ndarray of shape (n, d) float32
         At least four.
     k : int
-        Clusters wanted; fewer where there are fewer distinct points.
+        Clusters wanted; fewer where fewer points are distinct to the precision of k-means.
     n_partitions : int
     seeds : Seeds
 
@@ -177,13 +188,16 @@ def cluster_rows(points: np.ndarray, k: int, n_partitions: int, seeds: Seeds) ->
     list of ndarray of shape (n,) int64
         In each, at least two clusters have two points or more, by chance where k-means finds none such.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     k = min(k, len(np.unique(points, axis=0)))
     equal = np.ones(points.shape[1])
     weights = [equal, *(seeds.numpy("weights", i).uniform(size=equal.shape) for i in range(1, n_partitions))]
     # Several threads add up in the order in which they finish, so that last digits would differ from run to run.
-    with threadpool_limits(1):
+    with threadpool_limits(1), warnings.catch_warnings():
+        # Points that all but coincide make fewer clusters, as points that do coincide.
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return [
             _k_means((points * weight).astype(np.float32), k, seeds.integer("k-means", number))
             for number, weight in enumerate(weights)

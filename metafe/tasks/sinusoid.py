@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from metafe.contracts import InvalidInputError, Problem, Seeds, TaskBatch, TaskData, TaskSource
-from metafe.tasks.episodes import as_interval, as_range
+from metafe.contracts import InvalidInputError, Problem, Seeds, TaskBatch, TaskData, TaskSource, check_sizes
+from metafe.tasks.episodes import as_interval
 
 
 class Sinusoid(TaskSource):
@@ -60,8 +60,7 @@ class Sinusoid(TaskSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why rows are not points of a line."""
-        as_range("n_shot", self.n_shot, 1)
-        as_range("n_query", self.n_query, 1)
+        check_sizes("sinusoid", n_shot=self.n_shot, n_query=self.n_query)
         for name in ("amplitude", "phase", "x_range"):
             as_interval(name, getattr(self, name), -math.inf, math.inf)
         shape = tuple(np.shape(data.x)[1:])
