@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -19,6 +21,7 @@ from metafe.contracts import (
     PluginContractError,
     kind_of_input,
 )
+from metafe.encoding import encode
 from metafe.plugins import registry
 from metafe.testing import EncoderContract
 
@@ -182,6 +185,25 @@ def test_what_an_encoder_returns_is_checked(texts, encoded, monkeypatch):
     monkeypatch.setattr(LetterCounts, "encode", lambda self, X: encoded)
     with pytest.raises(PluginContractError, match="finite row of numbers for each of 120 rows"):
         extractor(encoder=LetterCounts()).fit(*texts)
+
+
+def test_checking_what_an_encoder_returns_leaves_it_on_disk(tmp_path):
+    class Mapped(Encoder):
+        name = "test-mapped"
+
+        def encode(self, X):
+            return rows
+
+    rows = np.memmap(tmp_path / "rows", np.float32, "w+", shape=(5, 2**21))
+    texts = ["one", "two", "three", "four", "five"]
+    tracemalloc.start()
+    assert encode(Mapped(), texts) is rows
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+    rows[4, -1] = np.inf
+    with pytest.raises(PluginContractError, match="finite row"):
+        encode(Mapped(), texts)
 
 
 @pytest.mark.usefixtures("registered")

@@ -98,8 +98,8 @@ def standardiser(encoder: Any = None) -> Any:
 
 
 def flatten(X: Any) -> np.ndarray:
-    """Return rows as vectors."""
-    return np.asarray(X, dtype=np.float64).reshape(len(X), -1)
+    """Return rows as vectors, in their own type."""
+    return np.asarray(X).reshape(len(X), -1)
 
 
 def say_scores(scores: dict[str, list[FewShotScore]], shots: list[int]) -> None:
