@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,11 @@ def _automatic(kind: str, X: Any) -> Encoder | None:
     """Return the encoder for a kind of input: of several, the first by name that accepts it."""
     if kind == "array":
         return None
+    if kind == "files" and not has_encoder(kind):
+        raise InvalidInputError(
+            "X must be numbers, or paths most of which end as files of images or sounds do, such as .png or .wav; got "
+            f"{os.fspath(next(iter(X)))!r}. Rename the files, name an encoder that reads them, or turn X into numbers."
+        )
     fitting = _encoders_for(kind)
     if not fitting and kind == "table" and not has_words(X):
         # What is wrong with numbers that have gaps is said where numbers are checked.
