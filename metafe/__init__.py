@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from metafe.evaluation import FewShotScore, few_shot_score
     from metafe.extractor import MetaFeatureExtractor
     from metafe.few_shot import FewShotClassifier, FewShotRegressor
+    from metafe.folders import read_folder
     from metafe.persistence import load
     from metafe.plugins import register
     from metafe.search import MetaFeatureSearchCV
@@ -25,6 +26,7 @@ _HOME = {
     "few_shot_score": "metafe.evaluation",
     "hookimpl": "metafe.contracts",
     "load": "metafe.persistence",
+    "read_folder": "metafe.folders",
     "register": "metafe.plugins",
 }
 
@@ -39,6 +41,7 @@ __all__ = [
     "few_shot_score",
     "hookimpl",
     "load",
+    "read_folder",
     "register",
 ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ PACKAGES = {
     "table": "metafe-tabular",
     "series": "metafe-series",
 }
+BYTES_AT_ONCE = 2**22
 # The same for every random_state, so that what is cached on disk serves all of them.
 ENCODER_SEEDS = Seeds(0).child("encoder")
 
@@ -119,13 +121,21 @@ def _encoded(encoder: Encoder, X: Any) -> np.ndarray:
         and encoded.ndim > 1
         and encoded.dtype.kind in "biuf"
     )
-    if not is_right or not np.isfinite(encoded).all():
+    if not is_right or not _is_finite(encoded):
         received = f"{encoded.dtype} of shape {encoded.shape}" if isinstance(encoded, np.ndarray) else repr(encoded)
         raise PluginContractError(
             f"Encoder {encoder.name!r} must return a finite row of numbers for each of {_num_samples(X)} rows; got "
             f"{received[:200]}. Fix its encode."
         )
     return encoded
+
+
+def _is_finite(rows: np.ndarray) -> bool:
+    """Tell whether all numbers are finite, a few megabytes at a time, since the rows may lie on disk."""
+    if rows.dtype.kind != "f":
+        return True
+    at_once = max(1, BYTES_AT_ONCE // max(1, rows[:1].nbytes))
+    return all(np.isfinite(rows[start : start + at_once]).all() for start in range(0, len(rows), at_once))
 
 
 def has_encoder(kind: str) -> bool:
@@ -142,6 +152,11 @@ def _automatic(kind: str, X: Any) -> Encoder | None:
     """Return the encoder for a kind of input: of several, the first by name that accepts it."""
     if kind == "array":
         return None
+    if kind == "files" and not has_encoder(kind):
+        raise InvalidInputError(
+            "X must be numbers, or paths most of which end as files of images or sounds do, such as .png or .wav; got "
+            f"{os.fspath(next(iter(X)))!r}. Rename the files, name an encoder that reads them, or turn X into numbers."
+        )
     fitting = _encoders_for(kind)
     if not fitting and kind == "table" and not has_words(X):
         # What is wrong with numbers that have gaps is said where numbers are checked.

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -19,6 +23,7 @@ from metafe.contracts import (
     PluginContractError,
     kind_of_input,
 )
+from metafe.encoding import encode
 from metafe.plugins import registry
 from metafe.testing import EncoderContract
 
@@ -94,6 +99,12 @@ class TestLetterCounts(EncoderContract):
         (["a/b.png", "c.JPG"], "image files"),
         (["a.wav", "c.flac"], "sound files"),
         (["a.png", "b.wav"], "text"),
+        (["a.png", "b.wav", "c.jfif", "notes"], "text"),
+        (["a.png", "b.jpg", "c.jfif", "notes"], "image files"),
+        (["a.opus", "b.WAVE", "c"], "sound files"),
+        ([Path("a.png"), "b.wav"], "files"),
+        ([Path("a.xyz"), Path("b.xyz")], "files"),
+        ([None] * 30 + ["one"], "text"),
         ([None, "one", float("nan"), pd.NA], "text"),
         ([None, None], "array"),
         (["a.png", None], "image files"),
@@ -103,6 +114,15 @@ class TestLetterCounts(EncoderContract):
         ([np.zeros(30), np.zeros(40)], "series"),
         ([np.zeros((2, 3000)), np.zeros((2, 4000))], "series"),
         ([np.zeros(3000), np.zeros(4000)], "sound"),
+        ([[0.5, 1.5], [1, 2, 3]], "series"),
+        ([[0.5, None], [1, 2]], "array"),
+        ([["a"], ["b", "c"]], "array"),
+        ([[[1], [2]], [[1, 2], [3, 4]]], "series"),
+        ([torch.zeros(30), torch.zeros(40, requires_grad=True)], "series"),
+        ([torch.zeros(30), torch.zeros(30)], "array"),
+        ([torch.zeros(3000), torch.zeros(4000)], "sound"),
+        ([None] * 30 + [np.zeros(30), np.zeros(40)], "series"),
+        ([np.zeros(30), "gap", np.zeros(30)], "series"),
         (pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]}), "array"),
         (pd.DataFrame({"a": [1.0, np.nan]}), "table"),
         (pd.DataFrame({"a": ["x", "y"]}), "table"),
@@ -166,6 +186,11 @@ def test_without_an_encoder_the_package_is_named(X, package, monkeypatch):
         extractor().fit(X, [0, 1])
 
 
+def test_paths_of_other_files_are_never_text():
+    with pytest.raises(InvalidInputError, match=r"^X must be numbers, or paths .*; got 'a\.xyz'\. Rename"):
+        extractor().fit([Path("a.xyz"), Path("b.xyz")], [0, 1])
+
+
 def test_rows_of_another_kind_are_an_error(texts):
     X, y = texts
     fitted = extractor(encoder=LetterCounts()).fit(X, y)
@@ -182,6 +207,25 @@ def test_what_an_encoder_returns_is_checked(texts, encoded, monkeypatch):
     monkeypatch.setattr(LetterCounts, "encode", lambda self, X: encoded)
     with pytest.raises(PluginContractError, match="finite row of numbers for each of 120 rows"):
         extractor(encoder=LetterCounts()).fit(*texts)
+
+
+def test_checking_what_an_encoder_returns_leaves_it_on_disk(tmp_path):
+    class Mapped(Encoder):
+        name = "test-mapped"
+
+        def encode(self, X):
+            return rows
+
+    rows = np.memmap(tmp_path / "rows", np.float32, "w+", shape=(5, 2**21))
+    texts = ["one", "two", "three", "four", "five"]
+    tracemalloc.start()
+    assert encode(Mapped(), texts) is rows
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**22
+    rows[4, -1] = np.inf
+    with pytest.raises(PluginContractError, match="finite row"):
+        encode(Mapped(), texts)
 
 
 @pytest.mark.usefixtures("registered")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from metafe.contracts import RowCache, content_key, file_key, row_cache
+from metafe.contracts import InvalidParameterError, RowCache, content_key, file_key, row_cache
 from metafe.contracts.row_cache import cache_folder
 
 CONFIGURATION = {"encoder": "squares", "version": "1"}
@@ -131,6 +131,22 @@ def test_large_results_lie_on_disk(tmp_path, monkeypatch):
         np.testing.assert_array_equal(rows, rows_of(range(20)))
 
 
+def test_large_results_lie_in_the_folder_of_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr("metafe.contracts.row_cache.LARGEST_IN_MEMORY", 100)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    fill(tmp_path, 20)
+    with pytest.raises(FileNotFoundError):
+        RowCache(CONFIGURATION, tmp_path / "rows.sqlite").rows(keys_of(range(20)), Squares())
+
+
+@pytest.mark.parametrize("setting", ["off", ""])
+def test_no_keys_give_no_rows(tmp_path, monkeypatch, setting):
+    monkeypatch.setenv("METAFE_CACHE", setting or str(tmp_path))
+    squares = Squares()
+    assert RowCache(CONFIGURATION).rows([], squares).shape == (0, 0)
+    assert squares.computed == []
+
+
 @pytest.mark.parametrize("folder", ["cache", None])
 def test_a_row_for_each_position_is_asked_for(tmp_path, monkeypatch, folder):
     monkeypatch.setenv("METAFE_CACHE", "off")
@@ -211,6 +227,10 @@ def n_kept(folder: Path) -> int:
         return connection.execute("SELECT count(*) FROM rows").fetchone()[0]
 
 
+def megabytes(folder: Path) -> float:
+    return (folder / "rows.sqlite").stat().st_size / 2**20
+
+
 def test_what_was_not_used_for_longest_makes_room(tmp_path, monkeypatch):
     monkeypatch.setenv("METAFE_CACHE_MEGABYTES", "1")
     fill(tmp_path, 100, n_columns=500)
@@ -220,7 +240,7 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path, monkeypatch):
     # Looked up, and so used.
     assert fill(tmp_path, 30, n_columns=500).computed == []
     RowCache({"another": 1}, tmp_path).rows(keys_of(range(150)), Squares(500), chunk=50)
-    assert (tmp_path / "rows.sqlite").stat().st_size < 1.1 * 2**20
+    assert megabytes(tmp_path) <= 1
     assert fill(tmp_path, 30, n_columns=500).computed == []
     assert len(fill(tmp_path, 100, n_columns=500).computed) > 20
 
@@ -229,6 +249,33 @@ def test_rows_above_the_bound_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("METAFE_CACHE_MEGABYTES", "0.1")
     fill(tmp_path, 100, n_columns=1000)
     assert n_kept(tmp_path) == 0
+
+
+@pytest.mark.parametrize("n_columns", [10, 1100, 3000])
+def test_the_bound_holds_after_many_small_rows_and_one_large_chunk(tmp_path, monkeypatch, n_columns):
+    monkeypatch.setenv("METAFE_CACHE_MEGABYTES", "1")
+    fill(tmp_path, 2000, n_columns=10)
+    RowCache({"another": 1}, tmp_path).rows(keys_of(range(30)), Squares(n_columns))
+    assert 0.3 < megabytes(tmp_path) <= 1
+    assert RowCache({"another": 1}, tmp_path).rows(keys_of(range(30)), Squares(n_columns)).shape == (30, n_columns)
+    assert n_kept(tmp_path) >= 30
+
+
+def test_a_file_above_a_new_bound_shrinks(tmp_path, monkeypatch):
+    fill(tmp_path, 200, n_columns=3000)
+    assert megabytes(tmp_path) > 4
+    monkeypatch.setenv("METAFE_CACHE_MEGABYTES", "2")
+    assert fill(tmp_path, 201, n_columns=3000).computed == [200]
+    assert 1 < megabytes(tmp_path) <= 2
+
+
+@pytest.mark.parametrize("setting", ["abc", "inf", "nan", "-1"])
+def test_a_bound_that_is_no_number_is_named(tmp_path, monkeypatch, setting):
+    monkeypatch.setenv("METAFE_CACHE_MEGABYTES", setting)
+    with pytest.raises(
+        InvalidParameterError, match=f"^METAFE_CACHE_MEGABYTES must be .*; got '{setting}'. Set it to a number"
+    ):
+        fill(tmp_path, 2)
 
 
 # What goes wrong.

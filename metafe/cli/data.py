@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from metafe.cli.folders import Folder, find_files
 from metafe.cli.images import read_images
-from metafe.contracts import InvalidInputError, kind_of_input
-from metafe.contracts.input_kinds import IMAGE_SUFFIXES, SOUND_SUFFIXES
-from metafe.encoding import PACKAGES, has_encoder
+from metafe.contracts import Encoder, InvalidInputError, kind_of_input
+from metafe.encoding import PACKAGES, choose_encoder, has_encoder
+from metafe.folders import Folder, find_files
 
 _SHOWN = 5
 
@@ -34,6 +33,8 @@ class Request:
         Columns to leave out.
     image_size : (int, int) or None
         Height and width to resize images to.
+    encoder : "auto", str, Encoder or None
+        What an extractor that is to be fitted has for one.
     extractor : MetaFeatureExtractor or None
         Rows are read as it needs them: the columns that it was fitted on, images of its size and colours.
     """
@@ -42,6 +43,7 @@ class Request:
     groups: str | None = None
     ignore: Sequence[str] = ()
     image_size: tuple[int, int] | None = None
+    encoder: Any = "auto"
     extractor: Any = None
 
 
@@ -57,12 +59,15 @@ class Rows:
         Target, groups and file names, in the types of the file.
     target, groups : str or None
         Their columns in ``known``.
+    encoder : Encoder or None
+        What must encode images for them to become as large as was asked for.
     """
 
     X: Any
     known: pl.DataFrame = field(default_factory=pl.DataFrame)
     target: str | None = None
     groups: str | None = None
+    encoder: Encoder | None = None
 
     @property
     def y(self) -> np.ndarray | None:
@@ -110,25 +115,39 @@ def read(path: Path, request: Request) -> Rows:
 
 def _read_folder(path: Path, request: Request) -> Rows:
     _refuse_options(path, request)
-    if _has_sound(path, request.extractor):
-        folder = find_files(path, SOUND_SUFFIXES, "sound files")
-        return _rows_of(folder, [str(file) for file in folder.paths])
-    folder = find_files(path, IMAGE_SUFFIXES, "images")
-    if _for_encoder("image files", request) and request.image_size is None:
-        return _rows_of(folder, [str(file) for file in folder.paths])
-    like = getattr(request.extractor, "input_shape_", None)
-    return _rows_of(folder, read_images(folder.paths, request.image_size, like))
+    folder = find_files(path, None if request.extractor is None else _kind_of_files(request.extractor))
+    paths = [str(file) for file in folder.paths]
+    if folder.kind == "sound files":
+        return _rows_of(folder, paths)
+    if request.extractor is not None:
+        if _for_encoder(folder.kind, request):
+            return _rows_of(folder, paths)
+        return _rows_of(folder, read_images(folder.paths, None, request.extractor.input_shape_))
+    if request.encoder is None or (request.encoder == "auto" and not has_encoder(folder.kind)):
+        return _rows_of(folder, read_images(folder.paths, request.image_size))
+    if request.image_size is None:
+        return _rows_of(folder, paths)
+    encoder = _of_size(choose_encoder(request.encoder, paths), request.image_size)
+    X = read_images(folder.paths, request.image_size) if encoder is None else paths
+    return _rows_of(folder, X, encoder)
 
 
-def _rows_of(folder: Folder, X: Any) -> Rows:
+def _of_size(encoder: Encoder | None, size: tuple[int, int]) -> Encoder | None:
+    """Return the encoder of images set to a size; None where it cannot make images of this one."""
+    if encoder is None or size[0] != size[1] or not {"side", "resize"} <= set(encoder.get_params()):
+        return None
+    return encoder.set_params(side=size[0], resize="stretch")
+
+
+def _rows_of(folder: Folder, X: Any, encoder: Encoder | None = None) -> Rows:
     known = {"file": folder.files} | ({} if folder.classes is None else {"class": folder.classes})
-    return Rows(X, pl.DataFrame(known), target=None if folder.classes is None else "class")
+    target = None if folder.classes is None else "class"
+    return Rows(X, pl.DataFrame(known), target=target, encoder=encoder)
 
 
-def _has_sound(path: Path, extractor: Any) -> bool:
-    if extractor is not None:
-        return _reads(extractor) == "sound files"
-    return any(file.suffix.lower() in SOUND_SUFFIXES for file in path.rglob("*"))
+def _kind_of_files(extractor: Any) -> str:
+    """Return the kind of files that an extractor takes: images, unless it was fitted on sound."""
+    return "sound files" if _reads(extractor) == "sound files" else "image files"
 
 
 def _for_encoder(kind: str, request: Request) -> bool:
@@ -177,6 +196,12 @@ def _numbers_or_raw(features: pl.DataFrame, request: Request) -> Any:
     """Return numbers; or text, where a single column holds it, or a table with gaps and words, for an encoder."""
     if features.width == 1 and features.dtypes[0] == pl.String and _for_encoder("text", request):
         return features.to_series().to_list()
+    if request.extractor is not None and _reads(request.extractor) == "text":
+        raise InvalidInputError(
+            "DATA must have a single column of text beside target and groups, as in fit; got "
+            f"{_listed(features.columns)}. Name the target with --target, groups with --groups, and leave out any other "
+            "with --ignore."
+        )
     if _for_encoder("table", request) and (request.extractor is not None or kind_of_input(features) == "table"):
         return features
     _check_numbers(features)

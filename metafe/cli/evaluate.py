@@ -70,8 +70,9 @@ def evaluate(
     extractor.device = device
     rows = read(data, Request(target, groups, ignore or (), extractor=extractor))
     if rows.target is None:
+        fix = "Move the files of each class into a sub-folder" if data.is_dir() else "Name them with --target"
         raise InvalidInputError(
-            "metafe evaluate needs the classes or targets to judge by; got none. Name them with --target."
+            f"metafe evaluate needs the classes or targets to judge by; got none in {str(data)!r}. {fix}."
         )
     _warn_of_seen_classes(extractor, rows)
     shots = shots or _default_shots(rows)
@@ -98,8 +99,8 @@ def standardiser(encoder: Any = None) -> Any:
 
 
 def flatten(X: Any) -> np.ndarray:
-    """Return rows as vectors."""
-    return np.asarray(X, dtype=np.float64).reshape(len(X), -1)
+    """Return rows as vectors, in their own type."""
+    return np.asarray(X).reshape(len(X), -1)
 
 
 def say_scores(scores: dict[str, list[FewShotScore]], shots: list[int]) -> None:

@@ -92,10 +92,11 @@ def fit(
     from metafe.cli.writing import check_output_folder
 
     check_output_folder(output)
-    request = Request(target, groups, ignore or (), parse_image_size(image_size))
     named = {"backbone": backbone, "algorithm": algorithm, "tasks": tasks, "device": device, "random_state": seed}
     extractor = _extractor(named, max_steps, parse_parameters(parameters or []))
-    rows = read(data, request)
+    rows = read(data, Request(target, groups, ignore or (), parse_image_size(image_size), extractor.encoder))
+    if rows.encoder is not None:
+        extractor.encoder = rows.encoder
     extractor.verbose = int(sys.stderr.isatty() if verbose is None else verbose)
     extractor.fit(rows.X, rows.y, groups=rows.group_labels)
     extractor.verbose = 0

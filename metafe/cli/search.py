@@ -139,10 +139,11 @@ def search(
     from metafe.cli.data import Request, read
 
     _check_destinations(output, report, storage)
-    request = Request(target, groups, ignore or (), parse_image_size(image_size))
     fixed = parse_parameters(parameters or []) | ({} if max_steps is None else {"max_steps": max_steps})
+    extractor = MetaFeatureExtractor(device=device).set_params(**fixed)
+    request = Request(target, groups, ignore or (), parse_image_size(image_size), extractor.encoder)
     found = MetaFeatureSearchCV(
-        MetaFeatureExtractor(device=device).set_params(**fixed),
+        extractor,
         backbones=backbones,
         algorithms=algorithms,
         tasks=tasks,
@@ -158,6 +159,8 @@ def search(
         verbose=int(sys.stderr.isatty() if verbose is None else verbose),
     )
     rows = read(data, request)
+    if rows.encoder is not None:
+        extractor.encoder = rows.encoder
     found.fit(rows.X, rows.y, groups=rows.group_labels)
     if output is not None:
         found.best_estimator_.save(output)

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".pgm", ".ppm", ".tif", ".tiff", ".webp"})
-SOUND_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".au"})
-# Rows that are looked at to tell names of files from text.
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
+# Common ones that Pillow reads.
+IMAGE_SUFFIXES = _suffixes(
+    "apng avif bmp dib gif ico j2k jfif jp2 jpe jpeg jpg jpx pbm pcx pgm png pnm ppm psd sgi tga tif tiff webp"
+)
+# Common ones that soundfile reads.
+SOUND_SUFFIXES = _suffixes("aif aifc aiff au caf flac mp3 oga ogg opus rf64 snd voc w64 wav wave")
+# Rows that are looked at to tell names of files, text and numbers apart; what most of them are decides.
 LOOKED_AT = 20
 # A tenth of a second of speech has about as many values; few series that are not sound are as long.
 SHORTEST_SOUND = 1000
@@ -29,10 +38,12 @@ def kind_of_input(X: Any) -> str:
     Returns
     -------
     str
-        ``"image files"`` or ``"sound files"`` for a sequence of paths with such suffixes, ``"text"`` for a sequence of other
-        strings, with gaps or not, ``"table"`` for a data frame with gaps or columns that are not numbers, ``"sound"`` for a sequence of
-        one-dimensional arrays of unequal lengths of a median of 1000 or more, ``"series"`` for other arrays of unequal
-        lengths, and ``"array"`` for everything else.
+        ``"image files"`` or ``"sound files"`` for a sequence of strings or paths most of which have such suffixes,
+        ``"files"`` for other `os.PathLike` objects, ``"text"`` for a sequence of other strings, with gaps or not,
+        ``"table"`` for a data frame with gaps or columns that are not numbers, ``"sound"`` for a sequence of one-dimensional
+        arrays of unequal lengths of a median of 1000 or more, ``"series"`` for other arrays of unequal lengths, and
+        ``"array"`` for everything else, such as arrays of one length, which can be stacked. Lists of numbers and torch
+        tensors are arrays.
 
     Examples
     --------
@@ -50,14 +61,11 @@ def kind_of_input(X: Any) -> str:
     rows = _as_sequence(X)
     if rows is None or not len(rows):
         return "array"
-    looked_at = list(islice(iter(rows), LOOKED_AT))
-    # A text that is missing is for the encoder to name.
-    written = [row for row in looked_at if not is_missing(row)]
-    if written and all(isinstance(row, str | os.PathLike) for row in written):
-        return _kind_of_strings(written)
-    if all(isinstance(row, np.ndarray) and row.dtype.kind in "biuf" for row in looked_at):
-        return _kind_of_arrays(rows)
-    return "array"
+    # A row that is missing is for the encoder to name.
+    looked_at = list(islice((row for row in rows if not is_missing(row)), LOOKED_AT))
+    if looked_at and all(isinstance(row, str | os.PathLike) for row in looked_at):
+        return _kind_of_strings(looked_at)
+    return _kind_of_arrays(rows) if _most(map(_is_numbers, looked_at)) else "array"
 
 
 def is_missing(row: Any) -> bool:
@@ -99,18 +107,40 @@ def _as_sequence(X: Any) -> Sequence[Any] | None:
 
 
 def _kind_of_strings(rows: Sequence[str | os.PathLike[str]]) -> str:
-    suffixes = {PurePath(row).suffix.lower() for row in rows}
-    if suffixes <= IMAGE_SUFFIXES:
+    suffixes = [PurePath(row).suffix.lower() for row in rows]
+    if _most(suffix in IMAGE_SUFFIXES for suffix in suffixes):
         return "image files"
-    if suffixes <= SOUND_SUFFIXES:
+    if _most(suffix in SOUND_SUFFIXES for suffix in suffixes):
         return "sound files"
-    return "text"
+    return "text" if all(isinstance(row, str) for row in rows) else "files"
 
 
-def _kind_of_arrays(rows: Sequence[np.ndarray]) -> str:
-    shapes = {np.shape(row) for row in rows}
-    if len(shapes) == 1:
+def _kind_of_arrays(rows: Sequence[Any]) -> str:
+    shapes = [_shape(row) for row in rows]
+    if len(set(shapes)) == 1:
         return "array"
-    lengths = [row.shape[-1] if np.ndim(row) else 0 for row in rows]
-    is_sound = all(np.ndim(row) == 1 for row in rows) and np.median(lengths) >= SHORTEST_SOUND
+    is_sound = all(len(shape) == 1 for shape in shapes) and np.median(shapes) >= SHORTEST_SOUND
     return "sound" if is_sound else "series"
+
+
+def _is_numbers(row: Any) -> bool:
+    """Tell whether a row is an array of numbers: of NumPy, of torch (without importing it), or in lists."""
+    if type(row).__module__.split(".")[0] == "torch":
+        return np.ndim(row) > 0
+    try:
+        return np.ndim(row) > 0 and np.asarray(row).dtype.kind in "biuf"
+    except ValueError:  # lists of unequal length
+        return False
+
+
+def _shape(row: Any) -> tuple[int, ...]:
+    """Return the shape of a row; that of a single thing for what is no array."""
+    try:
+        return tuple(np.shape(row))
+    except ValueError:  # lists of unequal length
+        return ()
+
+
+def _most(answers: Iterable[bool]) -> bool:
+    given = list(answers)
+    return 2 * sum(given) > len(given)

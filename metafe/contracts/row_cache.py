@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -57,7 +57,8 @@ class RowCache:
 
     Notes
     -----
-    The file is kept below ``METAFE_CACHE_MEGABYTES`` (4096 unless set): what was not used for longest makes room.
+    The file is kept below ``METAFE_CACHE_MEGABYTES`` (4096 unless set): what was not used for longest makes room. A large
+    result lies beside it while it is used.
 
     Examples
     --------
@@ -97,10 +98,15 @@ class RowCache:
         Returns
         -------
         ndarray of shape (n, *row_shape)
-            Memory-mapped where it is above 256 MB.
+            Memory-mapped where it is above 256 MB; of shape (0, 0) without keys, since no row tells its shape.
+
+        Raises
+        ------
+        InvalidParameterError
+            ``METAFE_CACHE_MEGABYTES`` is no number of megabytes.
         """
         full = [self._configuration + key for key in keys]
-        result = _Result(len(full))
+        result = _Result(len(full), self._folder)
         with self._store() as store:
             found = store.fill(result, full, self._configuration) if store else np.zeros(len(full), dtype=bool)
             missing = np.flatnonzero(~found)
@@ -170,8 +176,9 @@ def _short(layout: bytes) -> bytes:
 class _Result:
     """The rows of one call; memory is taken when the first row tells their shape."""
 
-    def __init__(self, n_rows: int) -> None:
+    def __init__(self, n_rows: int, folder: Path | None) -> None:
         self._n_rows = n_rows
+        self._folder = folder
         self._array: np.ndarray | None = None
 
     def put(self, which: Sequence[int], values: np.ndarray) -> None:
@@ -187,20 +194,42 @@ class _Result:
 
     def _take_memory(self, layout: _Layout) -> None:
         dtype, shape = layout
-        self._array = _empty((self._n_rows, *shape), dtype)
+        self._array = _empty((self._n_rows, *shape), dtype, self._folder)
         self._as_bytes = self._array.reshape(self._n_rows, -1).view(np.uint8)
 
     def array(self) -> np.ndarray:
-        assert self._array is not None, "there is at least one row"
-        return self._array
+        return np.empty((0, 0), np.float32) if self._array is None else self._array
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
-    if int(np.prod(shape)) * dtype.itemsize <= LARGEST_IN_MEMORY:
+def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], folder: Path | None) -> np.ndarray:
+    if math.prod(shape) * dtype.itemsize <= LARGEST_IN_MEMORY:
         return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as file:
-        # The file has no name, and lives as long as the mapping does.
+    with _file_without_name(folder) as file:
+        # It lives as long as the mapping does.
         return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def _file_without_name(folder: Path | None) -> IO[bytes]:
+    """Open a file in the folder of the cache, since that for temporary files often lies in memory."""
+    if folder is not None:
+        with suppress(OSError):
+            return tempfile.TemporaryFile(dir=folder)
+    return tempfile.TemporaryFile()
+
+
+def _most_bytes() -> int:
+    """Return how large the file may grow."""
+    given = os.environ.get(SIZE_VARIABLE) or str(DEFAULT_MEGABYTES)
+    with suppress(ValueError):
+        if 0 <= float(given) < math.inf:
+            return int(float(given) * 2**20)
+    # Not before it is needed: several processes begin with this module alone, which is quick.
+    from metafe.contracts.errors import InvalidParameterError
+
+    raise InvalidParameterError(
+        f"{SIZE_VARIABLE} must be a finite number of megabytes of at least 0; got {given!r}. Set it to a number such as "
+        f"{DEFAULT_MEGABYTES}, or leave it unset."
+    )
 
 
 def _opened(folder: Path) -> _Store | None:
@@ -238,12 +267,15 @@ class _Store:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._most_bytes = _most_bytes()
         self._connection = sqlite3.connect(path, timeout=SECONDS_TO_WAIT, isolation_level=None)
-        self._most_bytes = int(float(os.environ.get(SIZE_VARIABLE) or DEFAULT_MEGABYTES) * 2**20)
         self._works = True
         try:
             # Rows are often larger than a page of the usual size.
             self._connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
+            if not path.stat().st_size:
+                # So that a file that has become too large can give back what is free in it.
+                self._connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
             # A write-ahead log would write each row twice. A chunk of rows stays in memory until it is written as a whole.
             self._connection.execute("PRAGMA journal_mode=TRUNCATE")
             self._connection.execute(f"PRAGMA cache_size=-{CHUNK_KILOBYTES}")
@@ -275,16 +307,19 @@ class _Store:
         with self._costing_nothing_else():
             if not self._works or not len(values) or values.nbytes > self._most_bytes:
                 return
-            self._make_room(values.nbytes)
             now, run = int(time.time()), self._connection.execute
             run("BEGIN IMMEDIATE")
+            self._make_room(values.nbytes)
             layout = (configuration, values.dtype.str, json.dumps(values.shape[1:]))
             run("INSERT OR REPLACE INTO layouts VALUES (?, ?, ?)", layout)
             self._connection.executemany(
                 "INSERT OR REPLACE INTO rows (key, used, value) VALUES (?, ?, ?)",
                 ((key, now, row.data) for key, row in zip(keys, values, strict=True)),
             )
+            # Rows take more room than their values have bytes.
+            self._make_room(0)
             run("COMMIT")
+            self._give_back()
 
     def _layout(self, configuration: bytes) -> _Layout | None:
         row = self._connection.execute(
@@ -317,18 +352,26 @@ class _Store:
                 self._connection.execute(f"UPDATE rows SET used = {now} WHERE {stale}", keys)  # noqa: S608
 
     def _make_room(self, n_bytes: int) -> None:
-        """Throw away what was not used for longest, where the file would grow above its bound."""
-        pages, free, size = (
-            self._connection.execute(f"PRAGMA {what}").fetchone()[0]
-            for what in ("page_count", "freelist_count", "page_size")
-        )
-        if (pages - free) * size + n_bytes <= self._most_bytes:
-            return
-        (n_rows,) = self._connection.execute("SELECT count(*) FROM rows").fetchone()
-        n_thrown = max(1, int(SHARE_FREED * n_rows))
-        self._connection.execute(
-            "DELETE FROM rows WHERE key IN (SELECT key FROM rows ORDER BY used, rowid LIMIT ?)", (n_thrown,)
-        )
+        """Throw away what was not used for longest, until ``n_bytes`` more stay below the bound."""
+        n_thrown = 1
+        while n_thrown and self._bytes("page_count") - self._bytes("freelist_count") + n_bytes > self._most_bytes:
+            (n_rows,) = self._connection.execute("SELECT count(*) FROM rows").fetchone()
+            n_thrown = self._connection.execute(
+                "DELETE FROM rows WHERE key IN (SELECT key FROM rows ORDER BY used, rowid LIMIT ?)",
+                (math.ceil(SHARE_FREED * n_rows),),
+            ).rowcount
+
+    def _give_back(self) -> None:
+        """Shrink a file that is above the bound by what is free in it."""
+        excess = math.ceil((self._bytes("page_count") - self._most_bytes) / PAGE_BYTES)
+        if excess > 0:
+            # A step of this pragma gives back one page; executing it as a script takes all of them.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({excess})")
+
+    def _bytes(self, pages: str) -> int:
+        """Return the bytes of pages that SQLite counts."""
+        (n_pages,), (size,) = (self._connection.execute(f"PRAGMA {what}").fetchone() for what in (pages, "page_size"))
+        return int(n_pages * size)
 
     @contextmanager
     def _costing_nothing_else(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import metafe
+from metafe.cli.evaluate import standardiser
 from metafe.cli.options import parse_image_size, parse_parameters
 from metafe.plugins import PluginInfo, registry
 
@@ -217,6 +218,11 @@ def test_evaluate_warns_of_classes_seen_in_fit(cli: Any, files: Path, extractor:
     options = ("-t", "digit", "--ignore", "site", "--episodes", 5, "--query", 5)
     assert "6 of the 6 classes were seen in fit" in cli.run("evaluate", extractor, files / "old.csv", *options).stderr
     assert cli.run("evaluate", extractor, files / "new.csv", *options).stderr == ""
+
+
+def test_the_baseline_of_evaluate_keeps_the_type_of_rows() -> None:
+    rows = np.random.default_rng(0).normal(size=(5, 2, 3)).astype(np.float32)
+    assert standardiser().fit_transform(rows).dtype == np.float32
 
 
 def test_evaluate_needs_a_target_and_enough_classes(cli: Any, files: Path, extractor: Path) -> None:

@@ -53,6 +53,20 @@ class ImageSizes(FileSizes):
     reads = "image files"
 
 
+class Squares(Encoder):
+    """Images as squares of one value, that of the first byte of their file."""
+
+    name = "test-squares"
+    reads = "image files"
+
+    def __init__(self, side: int = 3, resize: str = "pad") -> None:
+        self.side = side
+        self.resize = resize
+
+    def encode(self, X: Any) -> np.ndarray:
+        return np.stack([np.full((self.side, self.side), Path(path).read_bytes()[0]) for path in X])
+
+
 @pytest.fixture(autouse=True)
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The encoders of this module alone, in a registry that forgets them again."""
@@ -108,6 +122,31 @@ def test_a_folder_of_files(cli: Any, tmp_path: Path, suffix: str, encoder: type[
     extractor = through_all_commands(cli, tmp_path / "files", tmp_path)
     assert isinstance(extractor.encoder_, encoder)
     assert pl.read_csv(tmp_path / "features.csv")["class"].n_unique() == 6
+
+
+@pytest.mark.parametrize("command", ["fit", "search"])
+def test_a_size_of_images_is_that_of_the_encoder(cli: Any, tmp_path: Path, command: str) -> None:
+    del registry()._entries["encoder", ImageSizes.name]
+    metafe.register(Squares)
+    for i in range(60):
+        file = tmp_path / "files" / f"class {i % 6}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes([i]))
+    brief = cli.TRAIN_A_MOMENT if command == "fit" else ("--n-trials", "1", "--backbone", "mlp", "--max-steps", "2")
+    cli.succeed(command, tmp_path / "files", "--image-size", "5", "-o", tmp_path / "out", *brief)
+    encoder = metafe.load(tmp_path / "out").encoder_
+    assert (encoder.side, encoder.resize) == (5, "stretch")
+    assert "not an image" in cli.fail("fit", tmp_path / "files", "--image-size", "5x6", "-o", tmp_path / "out")
+    assert "not an image" in cli.fail("fit", tmp_path / "files", "-p", "encoder=null", "-o", tmp_path / "out")
+
+
+def test_a_further_column_beside_text_is_named(cli: Any, texts: Path, tmp_path: Path) -> None:
+    cli.succeed("fit", texts, "--target", "topic", "-o", tmp_path / "out", *cli.TRAIN_A_MOMENT)
+    pl.read_csv(texts).with_columns(number=1).write_csv(texts)
+    transform = ("transform", tmp_path / "out", texts, "--target", "topic", "-o", tmp_path / "features.csv")
+    error = cli.fail(*transform)
+    assert "a single column of text beside target and groups, as in fit; got 'text', 'number'." in error
+    cli.succeed(*transform, "--ignore", "number")
 
 
 def test_a_search_reads_them_too(cli: Any, texts: Path, tmp_path: Path) -> None:

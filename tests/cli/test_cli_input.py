@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ import pytest
 from PIL import Image
 
 import metafe
+from metafe.cli.images import read_images
+from metafe.contracts import Seeds
+from metafe.folders import find_files
 
 # Images
 
@@ -30,16 +34,42 @@ def test_images_become_grey_uint8_rows_with_a_class_per_folder(cli: Any, files: 
     np.testing.assert_allclose(written.row(0)[2:], saved.transform(first[None])[0], rtol=1e-5, atol=1e-6)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    from metafe.cli.folders import find_files
+def test_most_files_of_a_folder_decide_and_the_others_are_counted(cli: Any, files: Path, tmp_path: Path) -> None:
+    shutil.copytree(files / "images", tmp_path / "mixed")
+    for name in ("digit 0/loose.wav", "digit 1/notes.txt", "notes.md", ".DS_Store", "digit 1/._00.png"):
+        (tmp_path / "mixed" / name).touch()
+    result = cli.succeed("fit", tmp_path / "mixed", "-o", tmp_path / "out", *cli.TRAIN_A_MOMENT)
+    assert re.match(
+        r"Warning: A folder should have files of one kind; got 63 in '.*mixed', of which 60 images are taken and 3 left "
+        r"out, such as '.*loose\.wav'\.\n",
+        result.stderr,
+    )
+    assert metafe.load(tmp_path / "out").input_shape_ == (8, 8)
 
-    return find_files(folder, {".png", ".jpg"}, "images").paths
+
+def test_a_folder_is_read_in_python_too(files: Path, tmp_path: Path) -> None:
+    paths, classes = metafe.read_folder(files / "images")
+    assert len(paths) == len(classes) == 60
+    assert all(Path(path).parent.name == name for path, name in zip(paths, classes, strict=True))
+    flat, none = metafe.read_folder(str(files / "images" / "digit 0"))
+    assert none is None
+    assert flat == [path for path in paths if "digit 0" in path]
+    (tmp_path / "a.flac").touch()
+    (tmp_path / "b.OGG").touch()
+    (tmp_path / "c.png").touch()
+    with pytest.warns(
+        metafe.MetafeWarning, match=r"of which 2 sound files are taken and 1 left out, such as '.*c\.png'"
+    ):
+        assert [Path(path).name for path in metafe.read_folder(tmp_path)[0]] == ["a.flac", "b.OGG"]
+    with pytest.raises(ValueError, match="folder must be a folder that exists; got 'nowhere'"):
+        metafe.read_folder("nowhere")
+
+
+def _images_in(folder: Path) -> list[Path]:
+    return find_files(folder).paths
 
 
 def test_sizes_colours_and_depths_are_made_equal(cli: Any, tmp_path: Path) -> None:
-    from metafe.cli.folders import find_files
-    from metafe.cli.images import read_images
-
     cli.save_image(tmp_path / "a" / "deep.png", np.full((9, 9), 257 * 7, np.uint16))
     cli.save_image(tmp_path / "b" / "grey.png", np.full((12, 20), 9, np.uint8))
     grey = read_images(_images_in(tmp_path), (10, 14))
@@ -49,17 +79,62 @@ def test_sizes_colours_and_depths_are_made_equal(cli: Any, tmp_path: Path) -> No
     coloured = read_images(_images_in(tmp_path), (10, 14))
     assert coloured.shape == (3, 10, 14, 3)
     assert coloured[2, 0, 0].tolist() == [200, 0, 0]
-    assert find_files(tmp_path, {".png"}, "images").classes == ["a", "b", "b"]
+    assert find_files(tmp_path).classes == ["a", "b", "b"]
     assert read_images(_images_in(tmp_path), None, like=(8, 8)).shape == (3, 8, 8)
 
 
 def test_a_picture_taken_on_its_side_is_turned_upright(tmp_path: Path) -> None:
-    from metafe.cli.images import read_images
-
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(np.zeros((8, 12), np.uint8)).save(tmp_path / "turned.jpg", exif=exif)
     assert read_images(_images_in(tmp_path), None).shape == (1, 12, 8)
+
+
+def _odd_images() -> dict[str, Image.Image]:
+    rng = np.random.default_rng(0)
+    colours = Image.fromarray(rng.integers(0, 256, (150, 240, 3), dtype=np.uint8)).resize((300, 200))
+    depths = rng.integers(0, 2**16, (30, 40))
+    see_through = colours.convert("RGBA")
+    see_through.putalpha(colours.convert("L"))
+    return {
+        "colours.jpg": colours,
+        "print.jpg": colours.convert("CMYK"),
+        "see-through.png": see_through,
+        "grey-see-through.png": see_through.convert("LA"),
+        "palette.gif": colours.convert("P"),
+        "ink.png": colours.convert("1"),
+        "16-bits.png": Image.fromarray(depths.astype(np.uint16)),
+        "32-bits.tif": Image.fromarray((depths * 1000).astype(np.int32)),
+        "real.tif": Image.fromarray((depths / 7).astype(np.float32)),
+        "unknown.tif": Image.fromarray(np.full((30, 40), np.nan, np.float32)),
+    }
+
+
+@pytest.mark.parametrize("name", _odd_images())
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_pixels_are_those_of_the_encoder_of_image_files(tmp_path: Path, name: str, n_channels: int) -> None:
+    vision = pytest.importorskip("metafe_vision")
+    path = tmp_path / name
+    _odd_images()[name].save(path)
+    encoder = vision.ImageFiles(side=20, channels=n_channels, resize="stretch")
+    (image,) = encoder.fit([path], Seeds(0)).encode([path])
+    like = (20, 20) if n_channels == 1 else (20, 20, 3)
+    np.testing.assert_array_equal(
+        read_images([path], None, like)[0], image[0] if n_channels == 1 else np.moveaxis(image, 0, 2)
+    )
+
+
+@pytest.mark.parametrize(("name", "shape"), [("see-through.png", (200, 300, 3)), ("real.tif", (30, 40))])
+def test_what_is_transparent_is_white_and_real_numbers_are_stretched(
+    tmp_path: Path, name: str, shape: tuple[int, ...]
+) -> None:
+    image = _odd_images()[name]
+    if image.mode == "RGBA":
+        image.putalpha(0)
+    image.save(tmp_path / name)
+    (pixels,) = read_images([tmp_path / name], None)
+    assert pixels.shape == shape
+    assert (pixels.min(), pixels.max()) == ((255, 255) if image.mode == "RGBA" else (0, 255))
 
 
 def test_images_of_other_sizes_are_read_as_in_fit(cli: Any, files: Path, tmp_path: Path) -> None:
@@ -84,6 +159,9 @@ def test_images_that_cannot_be_used(cli: Any, files: Path, tmp_path: Path) -> No
     assert "broken.png" in cli.fail("fit", tmp_path / "damaged", *fit)
     (tmp_path / "empty").mkdir()
     assert "sub-folder per class" in cli.fail("fit", tmp_path / "empty", *fit)
+    cli.save_image(tmp_path / "flat" / "one.png", np.zeros((8, 8), np.uint8))
+    cli.succeed("fit", files / "images", *fit, *cli.TRAIN_A_MOMENT)
+    assert "into a sub-folder" in cli.fail("evaluate", tmp_path / "out", tmp_path / "flat")
     cli.save_image(tmp_path / "sizes" / "stray.png", np.zeros((8, 8), np.uint8))
     assert "stray.png" in cli.fail("fit", tmp_path / "sizes", *fit)
     assert "--target" in cli.fail("fit", files / "images", "--target", "digit", *fit)

@@ -38,6 +38,26 @@ def test_threads_change_nothing(rows):
         np.testing.assert_array_equal(values, encode(seed))
 
 
+def test_a_long_series_is_convolved_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("METAFE_CACHE", str(tmp_path))
+    rows = np.random.default_rng(0).normal(size=(300, 1, 128)).astype(np.float32)
+    first, other = (MiniRocket(84).fit(rows[:10], None, Seeds(seed)) for seed in (0, 1))
+    transform, convolved = Reference.transform, []
+
+    def counted(self, X):
+        convolved.append(len(X))
+        return transform(self, X)
+
+    monkeypatch.setattr(Reference, "transform", counted)
+    expected = first.encode(rows[:200])
+    found = MiniRocket(84).fit(rows[:10], None, Seeds(0)).encode(rows[::-1])[::-1]
+    np.testing.assert_array_equal(found[:200], expected)
+    assert convolved == [200, 100]
+    assert not np.array_equal(other.encode(rows[:200]), expected)
+    monkeypatch.setenv("METAFE_CACHE", "off")
+    np.testing.assert_array_equal(first.encode(rows), found)
+
+
 def test_features_are_shares(rows):
     X = MiniRocket(84).fit(rows, None, Seeds(0)).encode(rows)
     assert X.shape == (20, 84)

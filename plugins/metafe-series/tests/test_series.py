@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from metafe_series import Series
 
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds, UnreadableRowWarning
@@ -124,6 +125,19 @@ def test_many_rows_that_cannot_be_read_are_counted():
 def test_rows_that_cannot_be_read_may_be_an_error():
     with pytest.raises(InvalidInputError, match=r"got row 1 \(no numbers\)\. Leave them out"):
         fitted([np.arange(12.0)], errors="raise").encode([np.arange(12.0), None])
+
+
+def test_the_first_rows_need_not_be_readable():
+    rows = [None] * 30 + [np.arange(12.0)]
+    with pytest.warns(UnreadableRowWarning, match="got 30 others"):
+        assert fitted(rows).encode(rows)[30].any()
+
+
+def test_tensors_are_taken_whatever_their_type():
+    row = torch.arange(12.0, requires_grad=True)
+    expected = encoded(np.arange(12.0), 12)
+    for same in (row, row.bfloat16(), row.long()):
+        np.testing.assert_array_equal(encoded(same, 12), expected)
 
 
 def test_rows_that_are_no_series_are_refused():

@@ -9,6 +9,7 @@ import sys
 import metafe_series
 import numpy as np
 import pytest
+import torch
 from metafe_series import MiniRocket, Series
 from sklearn.frozen import FrozenEstimator
 
@@ -29,7 +30,9 @@ def extractor(backbone, **parameters):
 
 
 @pytest.mark.parametrize(
-    "backbone", [metafe_series.InceptionTime(2, 4), MiniRocket(200)], ids=["inception-time", "minirocket"]
+    "backbone",
+    [metafe_series.InceptionTime(2, 4), metafe_series.DilatedConv(2, 4), MiniRocket(200)],
+    ids=["inception-time", "dilated-conv", "minirocket"],
 )
 def test_saved_features_are_the_same_in_another_process(tmp_path, waves, backbone):
     rows, y = waves
@@ -54,6 +57,13 @@ def test_series_find_their_encoder_backbone_and_augmentations(waves):
     assert fitted.decisions_["encoder"].startswith("series")
     assert "inception-time" in fitted.decisions_["backbone"]
     assert fitted.transform(rows[:3]).dtype == np.float32
+
+
+def test_series_may_be_lists_or_tensors(waves):
+    rows, y = waves
+    expected = extractor("dilated-conv").fit(rows, y).transform(rows[:5])
+    for same in ([row.tolist() for row in rows], [torch.from_numpy(row).requires_grad_() for row in rows]):
+        np.testing.assert_array_equal(extractor("dilated-conv").fit(same, y).transform(same[:5]), expected)
 
 
 def test_few_labelled_series_are_enough_to_predict(waves):

@@ -165,11 +165,41 @@ def test_missing_columns_are_named(frame):
 
 @pytest.mark.parametrize(
     ("name", "cells", "was", "got"),
-    [("size", "big", "number", "words"), ("made", 3, "date", "number"), ("colour", 1, "words", "number")],
+    [
+        ("size", pd.Timestamp("2020-01-01"), "number", "date"),
+        ("made", 3, "date", "number"),
+        ("colour", pd.Timestamp("2020-01-01"), "words", "date"),
+    ],
 )
 def test_a_column_of_another_kind_is_named(frame, name, cells, was, got):
     with pytest.raises(InvalidInputError, match=f"'{name}' was {was}, got {got}. Cast it."):
         fitted(frame).encode(frame.assign(**{name: cells}))
+
+
+@pytest.mark.parametrize("name", ["size", "count", "fresh", "made"])
+def test_a_gap_word_in_a_file_makes_no_other_kind_of_a_column(frame, name):
+    table = fitted(frame)
+    gap, written = frame.astype({name: object}), frame.astype({name: str})
+    gap.loc[2, name], written.loc[2, name] = None, "NA"
+    np.testing.assert_array_equal(table.encode(written), table.encode(gap))
+
+
+@pytest.mark.parametrize(("name", "word"), [("size", "big"), ("fresh", "perhaps"), ("made", "yesterday")])
+def test_words_among_numbers_and_dates_are_gaps_and_named(frame, name, word):
+    table = fitted(frame)
+    gap, written = frame.astype({name: object}), frame.astype({name: str})
+    gap.loc[2, name], written.loc[2, name] = None, word
+    with pytest.warns(
+        UnreadableRowWarning, match=rf"got 1 rows with cells that cannot be read: row 2 \({name}: '{word}'\)"
+    ):
+        X = table.encode(written)
+    np.testing.assert_array_equal(X, table.encode(gap))
+    with pytest.raises(InvalidInputError, match=rf"row 2 \({name}: '{word}'\)"):
+        fitted(frame, errors="raise").encode(written)
+
+
+def test_categories_that_are_all_digits_in_a_batch_may_come_as_numbers():
+    assert encoded(["a", "1", "2"], [2, 1]) == [[0, 1, 0], [1, 0, 0]]
 
 
 def test_cells_that_cannot_be_read_are_gaps_and_named_once(frame):

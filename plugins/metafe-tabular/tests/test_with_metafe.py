@@ -51,9 +51,16 @@ def extractor(backbone, **parameters):
     return metafe.MetaFeatureExtractor(backbone, **settings, **parameters)
 
 
-def test_saved_features_are_the_same_in_another_process(tmp_path, table):
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        metafe_tabular.TabularResNet(embeddings="piecewise-linear", n_bins=4),
+        metafe_tabular.FTTransformer(depth=1, width=8),
+    ],
+    ids=["tabular-resnet", "ft-transformer"],
+)
+def test_saved_features_are_the_same_in_another_process(tmp_path, table, backbone):
     frame, y = table
-    backbone = metafe_tabular.TabularResNet(embeddings="piecewise-linear", n_bins=4)
     fitted = extractor(backbone, encoder=Table(max_categories=10)).fit(frame, y)
     features = fitted.transform(frame[:20])
     fitted.save(tmp_path / "saved")

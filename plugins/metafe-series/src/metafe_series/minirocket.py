@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from torch import nn
 
-from metafe.contracts import Distribution, Int, Problem, Seeds, When, check_sizes
+from metafe.contracts import Distribution, Int, Problem, RowCache, Seeds, When, check_sizes, content_key
 from metafe_series.network import SeriesBackbone
 
 # Kernels have nine weights, and there are 84 of them.
 SHORTEST, N_WEIGHTS = 9, 84
+# Keeping a row on disk and looking it up takes as long as convolving this many values.
+SHORTEST_CACHED = 128
 _one_at_a_time = threading.Lock()
 
 
@@ -37,6 +40,7 @@ class MiniRocket(SeriesBackbone):
     -----
     Dempster, Schmidt and Webb, "MiniRocket: A Very Fast (Almost) Deterministic Transform for Time Series Classification",
     2021, by aeon. Series of at least 9 values. The first call compiles, which takes a minute; aeon keeps the result on disk.
+    Features of series of 128 values or more are kept by `metafe.contracts.RowCache`.
 
     Examples
     --------
@@ -94,7 +98,7 @@ class MiniRocket(SeriesBackbone):
         return self
 
     def encode(self, X: Any) -> np.ndarray:
-        """Convolve each series.
+        """Convolve each series, or look up what came of it.
 
         Parameters
         ----------
@@ -104,18 +108,28 @@ class MiniRocket(SeriesBackbone):
         -------
         ndarray of shape (n, n_features) float32
         """
+        rows = np.asarray(X, dtype=np.float32)
+        if rows.shape[2] < SHORTEST_CACHED:
+            return self._convolved(rows)
+        return self._cache().rows([content_key(row) for row in rows], lambda which: self._convolved(rows[which]))
+
+    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """Return a module that passes ``(b, n_features)`` through: nothing is trained."""
+        return nn.Identity()
+
+    def _cache(self) -> RowCache:
+        versions = {name: version(name) for name in ("metafe-series", "aeon")}
+        chosen = [content_key(values).hex() for values in self.parameters_]
+        return RowCache({"backbone": self.name, "parameters": chosen, **versions})
+
+    def _convolved(self, rows: np.ndarray) -> np.ndarray:
         from aeon.transformations.collection.convolution_based import MiniRocket as Transformer
 
-        rows = np.asarray(X, dtype=np.float32)
         with _alone():
             # The smallest one that aeon takes for fitted; all that it computes with are these parameters.
             transformer = Transformer(N_WEIGHTS, 1, random_state=0).fit(np.zeros_like(rows[:1]))
             transformer.parameters = tuple(self.parameters_)
             return np.asarray(transformer.transform(rows))
-
-    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """Return a module that passes ``(b, n_features)`` through: nothing is trained."""
-        return nn.Identity()
 
 
 @contextmanager

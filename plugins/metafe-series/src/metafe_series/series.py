@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +21,6 @@ from metafe.contracts import (
 
 # The shortest that MiniRocket takes, and what "auto" goes up to when it resamples.
 SHORTEST, LONGEST = 9, 512
-N_LOOKED_AT = 20
 
 
 class Series(Encoder):
@@ -51,7 +49,9 @@ class Series(Encoder):
 
     Notes
     -----
-    - A row is an array ``(length,)`` or ``(n_channels, length)``, or an entry of an array ``(n, n_channels, length)``.
+    - A row is an array ``(length,)`` or ``(n_channels, length)``, or an entry of an array ``(n, n_channels, length)``. Lists of
+      numbers and torch tensors are arrays.
+    - Series that all have one length are rows of numbers like any others, so that this encoder is used only where it is named.
     - Gaps (NaN, infinite numbers, and those that float32 cannot hold) are filled by a line between the values beside them; at
       the ends the nearest value stays. A channel without any value is zero.
     - A constant channel is zero if ``normalise``. A series of a single value is constant.
@@ -87,8 +87,8 @@ class Series(Encoder):
         self.errors = errors
 
     def accepts(self, X: Any) -> str | None:
-        """Say that none of the first rows is a series."""
-        rows = list(islice(iter(X), N_LOOKED_AT)) if hasattr(X, "__iter__") else [X]
+        """Say that none of the rows is a series."""
+        rows = list(X) if hasattr(X, "__iter__") else [X]
         if not rows or any(_as_numbers(row) is not None for row in rows):
             return None
         return (
@@ -183,10 +183,18 @@ class Series(Encoder):
 def _as_numbers(row: Any) -> np.ndarray | None:
     """Return an array ``(n_channels, length)``; None for what is none."""
     try:
-        values = np.atleast_2d(np.asarray(row))
+        values = np.atleast_2d(_as_array(row))
     except ValueError:  # lists of unequal length
         return None
     return values if np.ndim(row) and values.ndim == 2 and values.dtype.kind in "biuf" else None
+
+
+def _as_array(row: Any) -> np.ndarray:
+    """Return a row as an array; a tensor of torch, which is not imported here, whatever holds it and its gradient."""
+    if type(row).__module__.split(".")[0] == "torch":
+        row = row.detach().cpu()
+        row = row.double() if row.is_floating_point() else row
+    return np.asarray(row)
 
 
 def _read(row: Any) -> np.ndarray | None:

@@ -14,6 +14,8 @@ Kind = Literal["number", "date", "words"]
 
 # Without regard to case; what programs write where there is nothing.
 GAP_WORDS = frozenset({"", "?", "-", "...", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"})
+# In lower case.
+TRUTH_WORDS = {"true": "1", "false": "0"}
 DATE_PARTS = ("year", "month", "day", "weekday", "hour", "days since 1970")
 SECONDS_PER_DAY = 86400
 
@@ -110,6 +112,8 @@ def numbers(column: Any) -> np.ndarray:
 
     if pd.api.types.infer_dtype(column, skipna=True).startswith("timedelta"):
         column = pd.to_timedelta(column).dt.total_seconds()
+    if pd.api.types.infer_dtype(column, skipna=True) == "string":
+        column = column.str.lower().replace(TRUTH_WORDS)
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     with np.errstate(over="ignore"):
         narrow = values.astype(np.float32)
@@ -123,11 +127,11 @@ def dates(column: Any, written_as: str | None = None) -> np.ndarray:
     ----------
     column : pandas.Series
     written_as : str or None, default=None
-        How strings write a date, as `datetime.strptime` takes it.
+        How strings write a date, as `datetime.strptime` takes it; None is ISO 8601.
     """
     import pandas as pd
 
-    read = pd.to_datetime(column, format=written_as, errors="coerce", utc=True)
+    read = pd.to_datetime(column, format=written_as or "ISO8601", errors="coerce", utc=True)
     when = read.dt
     midnight = read.dt.normalize()
     hours = (read - midnight).dt.total_seconds() / 3600

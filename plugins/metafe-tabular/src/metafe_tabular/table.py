@@ -70,8 +70,9 @@ class Table(Encoder):
       hold. A gap among categories is a category like any other.
     - A category, or gap among categories, that `fit` has not seen is zero in all columns of its categories.
     - Columns that are the same in all training rows are left out. Further columns are ignored in `encode`.
-    - A word where there were only numbers, or dates, written as words, cannot be read: it is taken for a gap, and the row is
-      named. Everything else in the row is read.
+    - Numbers and dates may come as words later, as a single ``"NA"`` makes them in a CSV file, and are read: truth values as
+      ``"true"`` and ``"false"``, dates as `fit` saw them written, or else as ISO 8601. A word that is none cannot be read: it
+      is taken for a gap, and the row is named. Everything else in the row is read.
 
     Categories and text follow Cerda and Varoquaux, "Encoding high-cardinality string categorical variables", 2022: character
     n-grams weighted by how rare they are and reduced by singular values. skrub tells which words are numbers or dates.
@@ -147,7 +148,8 @@ class Table(Encoder):
         Raises
         ------
         InvalidInputError
-            Columns are missing or of another kind than in `fit`; with ``errors="raise"`` also a cell that cannot be read.
+            Columns are missing; dates are where none were in `fit`, or numbers where dates were; with ``errors="raise"``
+            also a cell that cannot be read.
         """
         if reason := self.accepts(X):
             raise InvalidInputError(reason)
@@ -193,7 +195,7 @@ class Table(Encoder):
             )
         for column in self.columns_:
             kind = kind_of_column(column["name"], columns[column["name"]])
-            if kind is not None and kind not in (column["given"], column["kind"]):
+            if "date" in (kind, column["kind"]) and kind not in (None, "words", column["given"], column["kind"]):
                 raise InvalidInputError(
                     f"Columns of a table must be of the kind that the encoder was fitted on; {column['name']!r} was "
                     f"{column['given']}, got {kind}. Cast it."
