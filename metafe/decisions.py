@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,33 @@ class Decisions:
             if reason := augmentation.accepts(input_shape):
                 raise InvalidParameterError(f"{reason} Leave it out of augment.")
         return chosen
+
+
+def advised_settings(algorithm: MetaAlgorithm, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the outer loop that an algorithm advises, beside those that the user named.
+
+    A learning rate is advised for an optimiser: with another one that the user names it is left out.
+
+    Parameters
+    ----------
+    algorithm : MetaAlgorithm
+    named : mapping of str to object
+        Settings of the user; ``"auto"`` is none.
+
+    Returns
+    -------
+    dict of str to object
+    """
+    advised = dict(algorithm.training_defaults())
+    optimizer = named.get("optimizer", "auto")
+    if "optimizer" in advised and not is_auto(optimizer) and optimizer != advised["optimizer"]:
+        advised.pop("learning_rate", None)
+    return advised
+
+
+def is_auto(value: Any) -> bool:
+    """Tell whether a parameter is left to be decided; comparing arrays and the like would not give one answer."""
+    return isinstance(value, str) and value == "auto"
 
 
 def _tasks_without_labels(data: TaskData, backbone: str | Backbone) -> tuple[str | None, str]:

@@ -83,7 +83,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     optimizer : {"auto", "adam", "adamw", "sgd", "momentum"}, default="auto"
         Of the outer loop.
     learning_rate, weight_decay : float or "auto", default="auto"
-        Of the optimiser.
+        Of the optimiser. A rate that the algorithm advises for one optimiser is not taken with another that is named here.
     schedule : {"auto", "constant", "cosine", "linear"}, default="auto"
         How the learning rate falls over ``max_steps``.
     validation_fraction : float, default=0.25
@@ -546,10 +546,11 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return learned
 
     def _settings(self, algorithm: MetaAlgorithm) -> Any:
+        from metafe.decisions import advised_settings, is_auto
         from metafe.training.settings import TrainingSettings
 
-        given = {name: getattr(self, name) for name in _TRAINING_PARAMETERS}
-        return TrainingSettings(**algorithm.training_defaults() | {k: v for k, v in given.items() if not _is_auto(v)})
+        named = {k: v for k in _TRAINING_PARAMETERS if not is_auto(v := getattr(self, k))}
+        return TrainingSettings(**advised_settings(algorithm, named) | named)
 
     def _fingerprint(self, seed: int, data: TaskData) -> str:
         """Identify a run: its parameters, seed and data."""
@@ -618,10 +619,6 @@ def unchanged_by_errors(estimator: BaseEstimator) -> Iterator[None]:
         vars(estimator).clear()
         vars(estimator).update(before)
         raise
-
-
-def _is_auto(value: Any) -> bool:
-    return isinstance(value, str) and value == "auto"
 
 
 def seed_from(random_state: Any) -> int:

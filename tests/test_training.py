@@ -218,6 +218,33 @@ class TestSettings:
             scheduler.step()
         assert [rates[0], rates[50], rates[75]] == pytest.approx([2 * share for share in expected], abs=1e-5)
 
+    @pytest.mark.parametrize(
+        ("named", "optimizer", "rate"),
+        [
+            ({}, "sgd", 1.0),
+            ({"optimizer": "sgd"}, "sgd", 1.0),
+            ({"optimizer": "adam"}, "adam", 1e-3),
+            ({"optimizer": "momentum", "learning_rate": 0.3}, "momentum", 0.3),
+        ],
+    )
+    def test_an_advised_learning_rate_goes_with_the_optimizer_it_is_advised_for(
+        self, small, digits, named, optimizer, rate
+    ):
+        started: list[Any] = []
+
+        class Hearing:
+            @staticmethod
+            @hookimpl
+            def metafe_fit_started(extractor: Any, settings: Any) -> None:
+                started.append(settings)
+
+        registry().manager.register(Hearing, name="test-hearing")
+        try:
+            small(algorithm="reptile", validation_fraction=0.0, max_steps=1, **named).fit(*digits)
+        finally:
+            registry().manager.unregister(name="test-hearing")
+        assert [(s["optimizer"], s["learning_rate"]) for s in started] == [(optimizer, rate)]
+
     def test_bfloat16_trains_and_gives_float32(self, small, digits):
         X, y = digits
         narrow, wide = (small(precision=precision).fit(X, y).transform(X) for precision in ("bfloat16", "float32"))

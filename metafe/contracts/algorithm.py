@@ -81,7 +81,7 @@ class MetaAlgorithm(Plugin):
         -------
         dict
             Any of ``max_steps``, ``meta_batch_size``, ``optimizer``, ``learning_rate``, ``weight_decay``,
-            ``schedule``, ``patience``.
+            ``schedule``, ``patience``. A ``learning_rate`` beside an ``optimizer`` is for that one alone.
         """
         return {}
 

@@ -20,6 +20,7 @@ from metafe.contracts import (
     When,
 )
 from metafe.contracts.errors import UnknownPluginError, suggest
+from metafe.decisions import advised_settings
 from metafe.plugins import registry, resolve
 
 Ranges = Mapping[str, Distribution | When]
@@ -229,7 +230,8 @@ def effective_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
             defaults = registry().get(kind, spelt[parameter])().get_params(deep=False)
             spelt = {f"{parameter}__{name}": plain(value) for name, value in defaults.items()} | spelt
     if isinstance(spelt.get("algorithm"), str) and spelt.get("learning_rate", "auto") == "auto":
-        spelt["learning_rate"] = own_learning_rate(registry().get("algorithm", spelt["algorithm"])())
+        algorithm = registry().get("algorithm", spelt["algorithm"])()
+        spelt["learning_rate"] = own_learning_rate(algorithm, spelt.get("optimizer", "auto"))
     return {
         name: value if isinstance(value, str | int | float | None) else repr(value) for name, value in spelt.items()
     }
@@ -243,9 +245,9 @@ def flat_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def own_learning_rate(algorithm: Any) -> float:
-    """Return the learning rate that an algorithm advises."""
-    return float(algorithm.training_defaults().get("learning_rate", USUAL_LEARNING_RATE))
+def own_learning_rate(algorithm: Any, optimizer: str = "auto") -> float:
+    """Return the learning rate that an algorithm advises with an optimiser."""
+    return float(advised_settings(algorithm, {"optimizer": optimizer}).get("learning_rate", USUAL_LEARNING_RATE))
 
 
 def _specs(parameter: str, narrowed: Any) -> Iterable[tuple[Any, Mapping[str, Any]]]:

@@ -63,6 +63,8 @@ class Space:
         For each backbone, the task sources that suit the rows that it encodes; empty where it trains nothing.
     listed : tuple of Option
         Backbones that train nothing and have a few settings alone: each of these is tried once, and none is drawn.
+    optimizer : str, default="auto"
+        Of the template: the learning rates that are searched are those for it.
     sources : tuple of Option
     algorithms : tuple of tuple of Option
         For each source, those that can learn from its tasks.
@@ -80,6 +82,7 @@ class Space:
     settings: tuple[str, ...]
     augmentations: tuple[tuple[Option, ...], ...]
     listed: tuple[Option, ...] = ()
+    optimizer: str = "auto"
 
     @classmethod
     def for_data(
@@ -141,6 +144,7 @@ class Space:
                 _augmentations(option, data, encoder) if "augment" in settings else () for option in drawn
             ),
             listed=listed if drawn != listed else (),
+            optimizer=template.optimizer,
         )
 
     @property
@@ -199,7 +203,8 @@ class Space:
             reached = self._choose(GivenParameters(parameters))
         except NotInSpaceError:
             return False
-        return effective_parameters(reached) == effective_parameters(parameters)
+        own = {"optimizer": self.optimizer}
+        return effective_parameters(own | reached) == effective_parameters(own | dict(parameters))
 
     def describe(self) -> Parameters:
         """Return everything that trials may choose, as JSON types."""
@@ -264,7 +269,7 @@ class Space:
     def _choose_settings(self, chooser: Chooser, algorithm: Option) -> Parameters:
         chosen: Parameters = {}
         if "learning_rate" in self.settings:
-            usual = own_learning_rate(algorithm.plugin)
+            usual = own_learning_rate(algorithm.plugin, self.optimizer)
             name = "learning_rate" if usual == USUAL_LEARNING_RATE else f"{algorithm.label}.learning_rate"
             around = Float(usual / LEARNING_RATE_SPREAD, usual * LEARNING_RATE_SPREAD, log=True)
             chosen["learning_rate"] = chooser.value(name, "learning_rate", around, usual)

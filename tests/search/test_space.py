@@ -101,6 +101,16 @@ def test_the_extractor_narrows():
     assert not any("learning_rate" in p or "augment" in p for p in parameters)
 
 
+def test_a_learning_rate_is_searched_for_the_optimizer_of_the_extractor():
+    template = MetaFeatureExtractor("mlp", "reptile", optimizer="adam")
+    space = space_of(template=template)
+    rates = []
+    for parameters, _ in drawn(space):
+        rates.append(parameters.pop("learning_rate"))
+        assert space.contains(parameters)
+    assert 0 < min(rates) < max(rates) < 0.01
+
+
 def test_an_object_keeps_what_was_set():
     space = space_of(backbones=[MLP(width=7)], algorithms=[MAML(n_steps=2)])
     for parameters, _ in drawn(space):
