@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import _safe_indexing, check_random_state
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from metafe.contracts import (
@@ -43,8 +43,6 @@ _KIND_OF_PARAMETER = {
     "encoder": "encoder",
 }
 _LABELS = {"classification": "classes", "regression": "continuous targets"}
-# Enough to tell two data sets apart without reading all of a memory-mapped one.
-HASHED_ROWS = 256
 _TRAINING_PARAMETERS = (
     "max_steps",
     "meta_batch_size",
@@ -556,10 +554,11 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Identify a run: its parameters, seed and data."""
         import joblib
 
+        from metafe.training.checkpoint import hash_rows
+
         left_out = ("verbose", "checkpoint", "device", "random_state")
         parameters = sorted((k, repr(v)) for k, v in self.get_params(deep=False).items() if k not in left_out)
-        some_rows = _safe_indexing(data.x, np.linspace(0, len(data) - 1, min(len(data), HASHED_ROWS), dtype=np.int64))
-        return str(joblib.hash((parameters, seed, len(data), some_rows, data.y, data.groups)))
+        return str(joblib.hash((parameters, seed, hash_rows(data.x), data.y, data.groups)))
 
     def _check_rows(self, X: Any) -> Any:
         from metafe.encoding import encode

@@ -30,6 +30,13 @@ def history_without_clock(extractor: Any) -> list[dict[str, float]]:
     return [{k: v for k, v in line.items() if k != "seconds"} for line in extractor.history_]
 
 
+def one_value_changed(X: np.ndarray) -> np.ndarray:
+    """Return rows of which one in the midst differs a little."""
+    X = np.copy(X)
+    X[202, 33] += 1e-9
+    return X
+
+
 class InterruptAt:
     def __init__(self, step: int) -> None:
         self.step = step
@@ -98,6 +105,7 @@ class TestCheckpoints:
         "change",
         [
             {"X": lambda X: X + 1},
+            {"X": one_value_changed},
             {"X": lambda X: X[:, :50]},
             {"y": lambda y: 9 - y},
             {"max_steps": 5},
@@ -149,6 +157,8 @@ class TestCheckpoints:
             registry().manager.unregister(name="test-interrupt-at")
         resumed = small(MLP(dropout=0.2), ProtoNet(), max_steps=60, checkpoint=tmp_path / "run").fit(X, y)
         assert history_without_clock(resumed)[1:] == history_without_clock(expected)[1:]
+        seconds = [line["seconds"] for line in resumed.history_]
+        assert seconds == sorted(seconds)
         np.testing.assert_array_equal(resumed.transform(X), expected.transform(X))
         again = small(MLP(dropout=0.2), ProtoNet(), max_steps=60, checkpoint=str(tmp_path / "run")).fit(X, y)
         np.testing.assert_array_equal(again.transform(X), expected.transform(X))

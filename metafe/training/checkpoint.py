@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
+import joblib
+import numpy as np
 import torch
 
 from metafe.contracts import SavedFormatError
 
 FILE = "training.pt"
+# Of rows that are read at once to be hashed: a memory-mapped array need not fit in memory.
+BYTES_AT_ONCE = 2**24
 
 
 class Checkpoint:
@@ -59,3 +64,23 @@ class Checkpoint:
                 "run. Pass another folder, or delete it to start again."
             )
         return state
+
+
+def hash_rows(x: Any) -> str:
+    """Return a hash of every row, so that a change of any of them is noticed.
+
+    Parameters
+    ----------
+    x : ndarray, or other rows that joblib can hash
+
+    Returns
+    -------
+    str
+    """
+    if not isinstance(x, np.ndarray) or x.dtype.hasobject:
+        return str(joblib.hash(x))
+    digest = hashlib.sha256(f"{x.dtype.str}{x.shape}".encode())
+    n_rows = max(1, BYTES_AT_ONCE * len(x) // max(1, x.nbytes))
+    for start in range(0, len(x), n_rows):
+        digest.update(x[start : start + n_rows].tobytes())
+    return digest.hexdigest()

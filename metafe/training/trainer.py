@@ -50,7 +50,8 @@ class Outcome:
     Parameters
     ----------
     history : list of dict
-        ``step``, ``loss``, ``score`` and ``seconds`` at each validation, with what the algorithm adds.
+        ``step``, ``loss``, ``score`` and ``seconds`` at each validation, with what the algorithm adds. Seconds are those
+        of training, also before a checkpoint that was gone on from.
     best_step : int
         Step of the weights kept.
     interrupted : bool
@@ -91,7 +92,7 @@ class Trainer:
         Where to go on from, and to write to at each validation.
     verbose : int, default=0
     seconds : float or None, default=None
-        Longest training in time. Validations and the schedule of the learning rate then go by steps or by time, whichever is
+        Longest training in time, from here on where a checkpoint is gone on from. Validations and the schedule of the learning rate then go by steps or by time, whichever is
         further.
     on_validation : callable, default=None
         Called with the metrics of each validation; training stops, and keeps the best weights, where it returns True.
@@ -142,6 +143,7 @@ class Trainer:
         self._without_gain = 0
         self._told_to_stop = False
         self._began = time.perf_counter()
+        self._seconds_before = 0.0
         self._n_validated = 0
 
     def run(self) -> Outcome:
@@ -191,7 +193,7 @@ class Trainer:
                 if not math.isfinite(loss):
                     self._stop_diverged(done, loss)
                     return
-                metrics = self._validate(done, loss, seconds=time.perf_counter() - self._began)
+                metrics = self._validate(done, loss, seconds=self._seconds_before + self._seconds_over())
                 report(done, metrics)
                 losses = []
                 self._write_checkpoint(done, optimizer, schedule)
@@ -335,6 +337,7 @@ class Trainer:
         schedule.load_state_dict(state["schedule"])
         self._best_weights, self._best_score = state["best_weights"], state["best_score"]
         self._without_gain = state["without_gain"]
+        self._seconds_before = state["history"][-1]["seconds"]
         self.outcome.history, self.outcome.best_step = state["history"], state["best_step"]
         return int(state["step"]) if self._without_gain < self.settings.patience else self.settings.max_steps
 
