@@ -119,7 +119,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     decisions_ : dict of str to str
         What ``"auto"`` decided, and why.
     history_ : list of dict
-        ``step``, ``loss``, ``score`` and ``seconds`` of each validation.
+        ``step``, ``loss``, ``score`` and ``seconds`` of each validation, with what the algorithm reports, such as the
+        ``accuracy`` on query rows: the loss and this as means over the steps since the last one. Compiled steps report
+        their loss alone.
     validation_ : dict or None
         Mean score on the meta-validation tasks of the features (``"score"``) and of the standardised rows
         (``"baseline"``), with the paired ``"gain"`` and its 95 % interval, ``"low"`` to ``"high"``; None where there was

@@ -71,6 +71,10 @@ def broken_algorithm() -> type:
                 "vector": (loss.repeat(2), metrics),
                 "float": (1.0, metrics),
                 "nan": (loss * float("nan"), metrics),
+                "metrics": (loss, [1.0]),
+                "metric": (loss, {"spread": "large"}),
+                "metric vector": (loss, {"spread": loss.repeat(2)}),
+                "metric name": (loss, {"score": 1.0}),
             }
             return faults.get(self.fault, (loss, metrics))
 
@@ -141,7 +145,22 @@ class TestBrokenPlugins:
 
     @pytest.mark.parametrize("validation_fraction", [0.0, 0.5])
     @pytest.mark.parametrize(
-        "fault", ["build", "no metrics", "vector", "float", "nan", "row", "width", "none", "nan features"]
+        "fault",
+        [
+            "build",
+            "no metrics",
+            "vector",
+            "float",
+            "nan",
+            "metrics",
+            "metric",
+            "metric vector",
+            "metric name",
+            "row",
+            "width",
+            "none",
+            "nan features",
+        ],
     )
     def test_algorithm(self, small, whole, broken_algorithm, fault, validation_fraction):
         extractor = small("mlp", broken_algorithm(fault), validation_fraction=validation_fraction)

@@ -21,6 +21,7 @@ from metafe.contracts import (
 )
 from metafe.plugins import registry
 from metafe.training import settings as settings_module
+from metafe.training.metrics import Means
 from metafe.training.settings import TrainingSettings
 
 pytestmark = pytest.mark.filterwarnings(
@@ -88,6 +89,36 @@ class TestStopping:
             extractor.fit(X, y)
         assert np.isfinite(extractor.transform(X)).all()
         assert extractor.history_[-1]["step"] < 60
+
+
+class TestMetrics:
+    @pytest.mark.parametrize("validation_fraction", [0.0, 0.25])
+    def test_history_holds_the_means_of_what_the_algorithm_reports(self, small, digits, validation_fraction):
+        class Reporting(ProtoNet):
+            name = "test-reporting"
+
+            def meta_loss(self, learner: Any, batch: TaskBatch, context: Context) -> Any:
+                loss, metrics = super().meta_loss(learner, batch, context)
+                reported = {"number": context.step, "doubled": 2 * loss}
+                return loss, metrics | reported | ({"rare": 5.0} if context.step == 4 else {})
+
+        extractor = small(
+            MLP(width=16), Reporting(), max_steps=60, patience=60, validation_fraction=validation_fraction
+        ).fit(*digits)
+        first, *lines = extractor.history_
+        assert not {"number", "doubled", "accuracy"} & first.keys()
+        assert [line["number"] for line in lines] == [line["step"] - 2 for line in lines]
+        assert [line["doubled"] for line in lines] == pytest.approx([2 * line["loss"] for line in lines])
+        assert all(0.2 < line["accuracy"] <= 1 for line in lines)
+        assert [line.get("rare") for line in lines[:3]] == [None, 5.0, None]
+        assert all(type(value) in (int, float) for line in lines for value in line.values())
+
+    def test_tasks_count_the_same_in_whichever_batch_they_are(self):
+        means = Means()
+        means.add({"a": 1.0, "b": torch.tensor(2.0, requires_grad=True)}, 3)
+        means.add({"a": torch.tensor(5.0)}, 1)
+        assert means.take() == {"a": 2.0, "b": 2.0}
+        assert means.take() == {}
 
 
 class InterruptingHook:

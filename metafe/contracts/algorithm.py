@@ -211,8 +211,9 @@ class MetaAlgorithm(Plugin):
         loss : Tensor of shape ()
             Its gradient is the outer gradient. An algorithm whose outer gradient is not that of a loss returns one
             that carries the gradient it wants.
-        metrics : dict of str to float or Tensor
-            Shown beside the loss.
+        metrics : dict of str to float or Tensor of shape ()
+            Shown beside the loss, and in ``history_``, as means over the steps since the last validation. Any name but
+            ``step``, ``loss``, ``score`` and ``seconds``.
 
         Notes
         -----

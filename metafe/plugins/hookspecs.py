@@ -44,7 +44,7 @@ def metafe_fit_started(extractor: Any, settings: Mapping[str, Any]) -> None:
 
 @hookspec
 def metafe_step_finished(extractor: Any, step: int, metrics: Mapping[str, float]) -> None:
-    """Hear the metrics of a validation: ``step``, ``loss``, ``score`` and what the algorithm adds."""
+    """Hear the metrics of a validation: ``step``, ``loss``, ``score``, ``seconds`` and what the algorithm's loss adds."""
 
 
 @hookspec

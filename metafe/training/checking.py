@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from torch import Tensor
 
 from metafe.contracts import MetaAlgorithm, PluginContractError, TaskBatch, TaskSource
+from metafe.training.metrics import OWN_METRICS
 
 
 def check_batches(source: TaskSource, batches: Any, input_shape: tuple[int, ...]) -> list[TaskBatch]:
@@ -62,8 +65,10 @@ def _is_finite(values: Any) -> bool:
     return np.asarray(values).dtype.kind != "f" or bool(np.isfinite(values).all())
 
 
-def checked_loss(algorithm: MetaAlgorithm, returned: Any, *, first: bool) -> Tensor:
-    """Return the loss in what ``meta_loss`` returned.
+def checked_loss(
+    algorithm: MetaAlgorithm, returned: Any, *, first: bool
+) -> tuple[Tensor, Mapping[str, float | Tensor]]:
+    """Return the loss and the metrics that ``meta_loss`` returned.
 
     Parameters
     ----------
@@ -71,26 +76,43 @@ def checked_loss(algorithm: MetaAlgorithm, returned: Any, *, first: bool) -> Ten
     returned : object
         What its ``meta_loss`` returned.
     first : bool
-        Whether this is the first step, whose loss must be finite; a later one may have diverged.
+        Whether this is the first step, whose loss must be finite and whose metrics are checked; a later one may have
+        diverged.
 
     Returns
     -------
-    Tensor of shape ()
+    loss : Tensor of shape ()
+    metrics : mapping of str to float or Tensor of shape ()
 
     Raises
     ------
     PluginContractError
-        Not a pair of a scalar tensor and metrics, or a loss that is not finite before any step was taken.
+        Not a pair of a scalar tensor and metrics, a metric that is no number or has a name of the outer loop's, or a loss
+        that is not finite before any step was taken.
     """
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise _wrong_loss(algorithm, "a pair (loss, metrics)", type(returned).__name__)
-    loss: Any = returned[0]
+    loss, metrics = returned
     if not isinstance(loss, Tensor) or loss.ndim:
         received = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise _wrong_loss(algorithm, "a loss that is a scalar tensor", received)
     if first and not torch.isfinite(loss):
         raise _wrong_loss(algorithm, "a finite loss before the first step", f"{float(loss.detach())}")
-    return loss
+    if first:
+        _check_metrics(algorithm, metrics)
+    return loss, metrics
+
+
+def _check_metrics(algorithm: MetaAlgorithm, metrics: Any) -> None:
+    if not isinstance(metrics, Mapping):
+        raise _wrong_loss(algorithm, "metrics that are a dict", type(metrics).__name__)
+    for name, value in metrics.items():
+        if name in OWN_METRICS or not isinstance(name, str):
+            requirement = f"metrics named by strings, other than {', '.join(OWN_METRICS)}"
+            raise _wrong_loss(algorithm, requirement, repr(name))
+        if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.ndim == 0):
+            received = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            raise _wrong_loss(algorithm, f"a number or a tensor of shape () as the metric {name!r}", received)
 
 
 def _wrong_loss(algorithm: MetaAlgorithm, requirement: str, received: str) -> PluginContractError:

@@ -31,6 +31,7 @@ from metafe.training.checking import check_batches, checked_loss
 from metafe.training.checkpoint import Checkpoint
 from metafe.training.compiling import CompiledLoss, resolve_compile
 from metafe.training.memory import reuse_freed_memory
+from metafe.training.metrics import Means
 from metafe.training.normalisation import Normaliser
 from metafe.training.progress import show_progress
 from metafe.training.randomness import use_generator
@@ -50,8 +51,9 @@ class Outcome:
     Parameters
     ----------
     history : list of dict
-        ``step``, ``loss``, ``score`` and ``seconds`` at each validation, with what the algorithm adds. Seconds are those
-        of training, also before a checkpoint that was gone on from.
+        ``step``, ``loss``, ``score`` and ``seconds`` at each validation, with the metrics that the algorithm's
+        ``meta_loss`` returned. Loss and metrics are means over the steps since the last validation; seconds are those of
+        training, also before a checkpoint that was gone on from.
     best_step : int
         Step of the weights kept.
     interrupted : bool
@@ -137,6 +139,7 @@ class Trainer:
         self.outcome = Outcome()
         compiles = resolve_compile(compile, algorithm, self.learner, settings.max_steps)
         self._compiled_loss = CompiledLoss(algorithm, self.learner) if compiles else None
+        self._means = Means()
         self._row_labels = source.row_labels(train) if algorithm.trains_on == "rows" else None
         self._best_score = -math.inf
         self._best_weights: dict[str, torch.Tensor] = {}
@@ -233,7 +236,8 @@ class Trainer:
             ):
                 prepared = self._prepare(batch, generator, check=step == 0)
                 returned = self._meta_loss(prepared, context)
-            loss = checked_loss(self.algorithm, returned, first=step == 0)
+            loss, metrics = checked_loss(self.algorithm, returned, first=step == 0)
+            self._means.add(metrics, len(batch))
             weighted = loss * (len(batch) / n_tasks)
             weighted.backward()  # type: ignore[no-untyped-call]
             total += weighted.detach()
@@ -261,7 +265,7 @@ class Trainer:
 
     def _validate(self, step: int, loss: float, seconds: float = 0.0) -> dict[str, float]:
         """Fix statistics, score, and keep the weights if they are the best so far."""
-        metrics = {"step": step, "loss": loss, "seconds": seconds}
+        metrics = {"step": step, "loss": loss, "seconds": seconds, **self._means.take()}
         if self.validator is not None:
             self._fix_statistics()
             score = float(self.validator.score(self.algorithm, self.learner, self.normaliser).mean())
