@@ -11,7 +11,7 @@ from scipy.special import expit, log_softmax, softmax
 from torch import nn
 
 from metafe import MetaFeatureExtractor, few_shot_score
-from metafe.algorithms import R2D2, Cosine, MatchingNetworks, ProtoNet, RelationNetworks
+from metafe.algorithms import R2D2, Cosine, MatchingNetworks, ProtoNet, RelationNetworks, Supervised
 from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
 from metafe.contracts.learner import groups_of_tasks
 
@@ -152,10 +152,6 @@ class TestRelation:
     def test_cross_entropy_equals_a_plain_numpy_computation(self):
         check(RelationNetworks("cross-entropy", width=7), CLASSES, class_tasks(), self.scores)
 
-    def test_another_loss_is_refused(self):
-        with pytest.raises(InvalidParameterError, match=r"loss must be 'mse' or 'cross-entropy'; got 'hinge'"):
-            build(RelationNetworks("hinge"), CLASSES)
-
 
 class TestR2D2:
     """Ridge in closed form: with 3 features and the ones, two rows are fewer than columns and eight are more."""
@@ -210,7 +206,7 @@ class TestR2D2:
 
     @pytest.mark.parametrize("name", ["regularisation", "scale"])
     def test_what_is_not_positive_is_refused(self, name):
-        with pytest.raises(InvalidParameterError, match=f"r2d2 {name} must be positive and finite; got 0"):
+        with pytest.raises(InvalidParameterError, match=f"r2d2 {name} must be a finite number above 0; got 0"):
             build(R2D2(**{name: 0.0}), CLASSES)
 
 
@@ -234,8 +230,48 @@ class TestCosine:
         assert float(metrics["accuracy"]) == pytest.approx((scores.argmax(1) == labels[0]).mean())
 
     def test_a_scale_that_is_not_positive_is_refused(self):
-        with pytest.raises(InvalidParameterError, match="scale must be positive and finite; got -1"):
+        with pytest.raises(InvalidParameterError, match="cosine scale must be a finite number above 0; got -1"):
             build(Cosine(scale=-1.0), CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "message"),
+    [
+        (
+            ProtoNet(distance="manhattan"),
+            r"protonet distance must be one of \['euclidean', 'cosine'\]; got 'manhattan'",
+        ),
+        (ProtoNet(temperature=0), "protonet temperature must be a finite number above 0; got 0"),
+        (ProtoNet(temperature="low"), "protonet temperature must be a finite number above 0; got 'low'"),
+        (MatchingNetworks(temperature=-0.1), "matching temperature must be a finite number above 0; got -0.1"),
+        (MatchingNetworks(temperature=None), "matching temperature must be a finite number above 0; got None"),
+        (RelationNetworks(width=0), "relation width must be a whole number of at least 1; got 0"),
+        (RelationNetworks("hinge"), r"relation loss must be one of \['mse', 'cross-entropy'\]; got 'hinge'"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_wrong_settings_are_named(algorithm, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        build(algorithm, CLASSES)
+
+
+@pytest.mark.parametrize("algorithm", [R2D2(), Cosine(), Supervised()], ids=lambda a: a.name)
+def test_weight_decay_pulls_at_no_single_number(algorithm):
+    learner = build(algorithm, CLASSES)
+    without = {
+        id(p) for group in algorithm.parameter_groups(learner) if "weight_decay" in group for p in group["params"]
+    }
+    assert without == {id(p) for p in learner.parameters() if p.ndim == 0}
+    assert sum(len(group["params"]) for group in algorithm.parameter_groups(learner)) == len([*learner.parameters()])
+
+
+def test_supervised_training_keeps_float64():
+    algorithm = Supervised()
+    batch, labels = as_doubles(class_tasks()), torch.arange(36).reshape(3, 12) % 6
+    loss, _ = algorithm.meta_loss(
+        build(algorithm, CLASSES), TaskBatch(batch.query_x[:, :0], labels[:, :0], batch.query_x, labels, 6), TRAINING
+    )
+    assert loss.dtype == torch.float64
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from metafe.algorithms import ProtoNet
+from metafe.algorithms import MAML, ProtoNet
 from metafe.backbones import MLP
 from metafe.contracts import (
     Context,
     MetafeWarning,
+    PluginContractError,
     TaskBatch,
     TrainingInterruptedWarning,
     hookimpl,
@@ -89,6 +90,16 @@ class TestStopping:
             extractor.fit(X, y)
         assert np.isfinite(extractor.transform(X)).all()
         assert extractor.history_[-1]["step"] < 60
+
+
+def test_an_infinite_first_loss_names_the_settings(small, digits):
+    extractor = small("mlp", MAML(inner_rate=1e30), tasks="classes")
+    with pytest.raises(
+        PluginContractError,
+        match=r"'maml' must return a finite loss before the first step; got (nan|inf) from MAML\(inner_rate=1e\+30\)\. "
+        "Fix its settings, such as too high an inner rate",
+    ):
+        extractor.fit(*digits)
 
 
 class TestMetrics:

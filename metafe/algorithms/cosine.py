@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metafe.contracts import Context, Float, InvalidParameterError, Learner, MetaAlgorithm, Problem, TaskBatch, accuracy
-from metafe.contracts.losses import task_loss
+from metafe.algorithms.defaults import Classifying
+from metafe.algorithms.supervised import Supervised
+from metafe.contracts import Float, Learner, Problem, check_positive
 from metafe.contracts.spaces import SearchSpace
 
 
-class Cosine(MetaAlgorithm):
+class Cosine(Classifying, Supervised):
     r"""One network for all training rows, whose last layer compares directions with a learned one of each class.
 
     Features of a class are drawn together in their direction, which plain supervised training does not ask for. The
@@ -39,27 +39,13 @@ class Cosine(MetaAlgorithm):
     """
 
     name = "cosine"
-    trains_on = "rows"
-    separable = False
-    adapts_features = False
-    stands_bfloat16 = True
 
     def __init__(self, scale: float = 10.0) -> None:
         self.scale = scale
 
-    def accepts(self, problem: Problem) -> str | None:
-        """Say why there are no classes to tell apart."""
-        if problem.kind == "classification":
-            return None
-        return f"cosine needs classes; got a {problem.kind} problem. Use algorithm='supervised' or 'auto'."
-
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare where the scale starts."""
         return {"scale": Float(2.0, 30.0, log=True)}
-
-    def training_defaults(self) -> dict[str, Any]:
-        """Return 64 rows a step."""
-        return {"meta_batch_size": 64}
 
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
         """Return the backbone with a weight vector for each class, and the logarithm of the scale.
@@ -69,8 +55,7 @@ class Cosine(MetaAlgorithm):
         InvalidParameterError
             A scale that is not positive.
         """
-        if not 0 < self.scale < math.inf:
-            raise InvalidParameterError(f"cosine scale must be positive and finite; got {self.scale!r}.")
+        check_positive(self.name, scale=self.scale)
         learner = Learner(backbone, n_features, problem)
         learner.head = nn.Linear(n_features, problem.n_classes, bias=False)
         learner.log_scale = nn.Parameter(torch.tensor(math.log(self.scale)))
@@ -78,18 +63,6 @@ class Cosine(MetaAlgorithm):
 
     def predict(self, learner: Learner, state: dict[str, Tensor], x: Tensor) -> Tensor:
         """Return the scaled cosine with each training class."""
-        return self._scores(learner, learner.backbone(x))
-
-    def meta_loss(
-        self, learner: Learner, batch: TaskBatch, context: Context
-    ) -> tuple[Tensor, dict[str, float | Tensor]]:
-        """Return the cross-entropy over all training classes on a mini-batch of rows."""
-        target = (batch.query_y if batch.query_class is None else batch.query_class).flatten()
-        scores = self.predict(learner, {}, batch.query_x.flatten(0, 1))
-        scores = scores.float() if scores.itemsize < 4 else scores
-        return task_loss(scores, target), {"accuracy": accuracy(scores, target)}
-
-    @staticmethod
-    def _scores(learner: Learner, features: Tensor) -> Tensor:
+        features = functional.normalize(learner.backbone(x), dim=-1)
         directions = functional.normalize(learner.head.weight, dim=-1)  # type: ignore[union-attr, arg-type]
-        return learner.log_scale.exp() * functional.linear(functional.normalize(features, dim=-1), directions)  # type: ignore[operator]
+        return learner.log_scale.exp() * functional.linear(features, directions)  # type: ignore[operator]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from metafe.algorithms.defaults import Labelled
 from metafe.algorithms.task_threads import map_in_threads
 from metafe.contracts import (
     Context,
     Differentiated,
     InvalidParameterError,
     Learner,
-    MetaAlgorithm,
     Problem,
     State,
     TaskBatch,
@@ -125,7 +125,7 @@ class Episode:
         return task_loss(predicted, y) * (self.n_tasks or 1)
 
 
-class GradientAlgorithm(MetaAlgorithm):
+class GradientAlgorithm(Labelled):
     """Base of algorithms that adapt the network by gradient descent on the support set.
 
     A subclass stores ``vectorise`` and ``batch_statistics``, and says by `inner_loop`, `is_adapted` and `rates` how the
@@ -160,24 +160,9 @@ class GradientAlgorithm(MetaAlgorithm):
         """Return the rates of each step for each adapted parameter."""
         raise NotImplementedError(f"{type(self).__name__} needs a rates method.")
 
-    def accepts(self, problem: Problem) -> str | None:
-        """Say why there is nothing to adapt to."""
-        if problem.kind != "unlabelled":
-            return None
-        return f"{self.name} needs labels or targets; got none. Pass y to fit, or a task source that makes labels."
-
-    def training_defaults(self) -> dict[str, Any]:
-        """Return four tasks a step."""
-        return {"meta_batch_size": 4}
-
-    def parameter_groups(self, learner: Learner) -> list[dict[str, Any]]:
-        """Return the network's parameters, and the learned rates, which no weight decay may pull to zero."""
-        learned = [(name.startswith("rates."), p) for name, p in learner.named_parameters() if p.requires_grad]
-        groups: list[dict[str, Any]] = [
-            {"params": [p for is_rate, p in learned if not is_rate]},
-            {"params": [p for is_rate, p in learned if is_rate], "weight_decay": 0.0},
-        ]
-        return [group for group in groups if group["params"]]
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Say that no weight decay may pull learned rates to zero."""
+        return super().decays(name, parameter) and not name.startswith("rates.")
 
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
         """Return the backbone with a linear head.

@@ -23,6 +23,7 @@ from metafe.contracts import (
     carry_gradient,
     check_choice,
     check_numbers,
+    check_positive,
     check_sizes,
 )
 from metafe.contracts.spaces import SearchSpace
@@ -114,7 +115,7 @@ class IMAML(GradientAlgorithm):
         """
         check_sizes(self.name, n_steps=self.n_steps, cg_steps=self.cg_steps)
         check_numbers(self.name, inner_rate=self.inner_rate)
-        check_numbers(self.name, 1e-12, regularisation=self.regularisation)
+        check_positive(self.name, regularisation=self.regularisation)
         check_choice(self.name, "inner_optimizer", self.inner_optimizer, ("sgd", "adam"))
         if self.adapt_steps is not None:
             check_sizes(self.name, adapt_steps=self.adapt_steps)

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from metafe.algorithms.defaults import Labelled
 from metafe.algorithms.gradient_based import (
     HEAD,
     Adapts,
@@ -266,7 +267,7 @@ class BOIL(MAML):
         }
 
 
-class ANIL(HeadAlgorithm):
+class ANIL(Labelled, HeadAlgorithm):
     """ANIL: MAML whose inner steps change the head alone, so that the body runs once over all tasks.
 
     Parameters
@@ -319,9 +320,6 @@ class ANIL(HeadAlgorithm):
         self.momentum = momentum
         self.shared_head = shared_head
         self.adapt_steps = adapt_steps
-
-    accepts = GradientAlgorithm.accepts
-    training_defaults = GradientAlgorithm.training_defaults
 
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare steps, rate and order."""

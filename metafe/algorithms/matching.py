@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from metafe.contracts import Float, HeadAlgorithm, Learner, Problem, State
+from metafe.algorithms.class_members import class_members
+from metafe.algorithms.defaults import Labelled
+from metafe.contracts import Float, HeadAlgorithm, Learner, Problem, State, check_positive
 from metafe.contracts.spaces import SearchSpace
 
 
-class MatchingNetworks(HeadAlgorithm):
+class MatchingNetworks(Labelled, HeadAlgorithm):
     r"""Matching networks: a query row takes the label of the support rows that it attends to.
 
     Parameters
@@ -42,26 +42,27 @@ class MatchingNetworks(HeadAlgorithm):
     def __init__(self, temperature: float = 0.1) -> None:
         self.temperature = temperature
 
-    def accepts(self, problem: Problem) -> str | None:
-        """Say why there is nothing to attend to."""
-        if problem.kind != "unlabelled":
-            return None
-        return "matching needs labels or targets; got none. Pass y to fit, or name tasks that make their own."
-
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare the temperature."""
         return {"temperature": Float(0.03, 1.0, log=True)}
 
-    def training_defaults(self) -> dict[str, Any]:
-        """Return four tasks a step."""
-        return {"meta_batch_size": 4}
+    def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
+        """Return the backbone, to which nothing is added.
+
+        Raises
+        ------
+        InvalidParameterError
+            A temperature that is not positive.
+        """
+        check_positive(self.name, temperature=self.temperature)
+        return super().build(backbone, n_features, problem)
 
     def fit_head(self, learner: Learner, features: Tensor, y: Tensor, n_way: int) -> State:
         """Return the normalised support features with ``members``, ``(..., n_way, S)``, or with ``targets``."""
         support = functional.normalize(features, dim=-1)
         if not n_way:
             return {"support": support, "targets": y.to(features.dtype)}
-        return {"support": support, "members": y.unsqueeze(-2) == torch.arange(n_way, device=y.device).unsqueeze(-1)}
+        return {"support": support, "members": class_members(y, n_way)}
 
     def apply_head(self, learner: Learner, state: State, features: Tensor) -> Tensor:
         """Return the logarithm of the attention that each class gets, or the mean target by attention."""

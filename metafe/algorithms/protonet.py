@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from metafe.contracts import Categorical, HeadAlgorithm, InvalidParameterError, Learner, Problem, State
+from metafe.algorithms.class_members import class_means
+from metafe.algorithms.defaults import Classifying
+from metafe.contracts import (
+    Categorical,
+    HeadAlgorithm,
+    Learner,
+    Problem,
+    State,
+    check_choice,
+    check_positive,
+)
 from metafe.contracts.spaces import SearchSpace
 
 
-class ProtoNet(HeadAlgorithm):
+class ProtoNet(Classifying, HeadAlgorithm):
     r"""Prototypical networks: a query row belongs to the class whose mean support feature is nearest.
 
     Parameters
@@ -44,24 +54,26 @@ class ProtoNet(HeadAlgorithm):
         self.distance = distance
         self.temperature = temperature
 
-    def accepts(self, problem: Problem) -> str | None:
-        """Say why a problem has no classes to make prototypes of."""
-        if problem.kind == "classification":
-            return None
-        return f"protonet needs classes; got a {problem.kind} problem. Use algorithm='supervised' or 'auto'."
-
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare the distance."""
         return {"distance": Categorical(["euclidean", "cosine"])}
 
-    def training_defaults(self) -> dict[str, Any]:
-        """Return four tasks a step."""
-        return {"meta_batch_size": 4}
+    def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
+        """Return the backbone, to which nothing is added.
+
+        Raises
+        ------
+        InvalidParameterError
+            An unknown distance, or a temperature that is not positive.
+        """
+        check_choice(self.name, "distance", self.distance, ("euclidean", "cosine"))
+        if self.temperature is not None:
+            check_positive(self.name, temperature=self.temperature)
+        return super().build(backbone, n_features, problem)
 
     def fit_head(self, learner: Learner, features: Tensor, y: Tensor, n_way: int) -> State:
         """Return ``{"prototypes": (..., n_way, n_features)}``, the mean feature of each class."""
-        membership = (y.unsqueeze(-2) == torch.arange(n_way, device=y.device).unsqueeze(-1)).to(features.dtype)
-        return {"prototypes": membership @ features / membership.sum(-1, keepdim=True)}
+        return {"prototypes": class_means(features, y, n_way)}
 
     def apply_head(self, learner: Learner, state: State, features: Tensor) -> Tensor:
         """Return the negative distance to each prototype, or the similarity with it, over the temperature."""
@@ -69,9 +81,7 @@ class ProtoNet(HeadAlgorithm):
         if self.distance == "cosine":
             similarity = functional.normalize(features, dim=-1) @ functional.normalize(prototypes, dim=-1).mT
             return similarity / (0.1 if self.temperature is None else self.temperature)
-        if self.distance == "euclidean":
-            return -_squared_distances(features, prototypes) / (1.0 if self.temperature is None else self.temperature)
-        raise InvalidParameterError(f"protonet distance must be 'euclidean' or 'cosine'; got {self.distance!r}.")
+        return -_squared_distances(features, prototypes) / (1.0 if self.temperature is None else self.temperature)
 
 
 def _squared_distances(a: Tensor, b: Tensor) -> Tensor:

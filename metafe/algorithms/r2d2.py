@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metafe.contracts import Float, HeadAlgorithm, InvalidParameterError, Learner, Problem, State
+from metafe.algorithms.defaults import Labelled
+from metafe.contracts import Float, HeadAlgorithm, Learner, Problem, State, check_positive
 from metafe.contracts.spaces import SearchSpace
 
 
-class R2D2(HeadAlgorithm):
+class R2D2(Labelled, HeadAlgorithm):
     r"""Ridge regression on the features, solved in closed form and differentiated through.
 
     Parameters
@@ -48,20 +48,10 @@ class R2D2(HeadAlgorithm):
         self.regularisation = regularisation
         self.scale = scale
 
-    def accepts(self, problem: Problem) -> str | None:
-        """Say why there is nothing to regress on."""
-        if problem.kind != "unlabelled":
-            return None
-        return "r2d2 needs labels or targets; got none. Pass y to fit, or name tasks that make their own."
-
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare where regularisation and scale start."""
         space = {"regularisation": Float(1e-2, 1e2, log=True)}
         return space | {"scale": Float(1.0, 100.0, log=True)} if problem.kind == "classification" else space
-
-    def training_defaults(self) -> dict[str, Any]:
-        """Return four tasks a step."""
-        return {"meta_batch_size": 4}
 
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
         """Return the backbone with the logarithms of regularisation and scale, and the bias.
@@ -71,9 +61,7 @@ class R2D2(HeadAlgorithm):
         InvalidParameterError
             A start that is not positive.
         """
-        for name in ("regularisation", "scale"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InvalidParameterError(f"r2d2 {name} must be positive and finite; got {getattr(self, name)!r}.")
+        check_positive(self.name, regularisation=self.regularisation, scale=self.scale)
         learner = Learner(backbone, n_features, problem)
         scale = 1.0 if problem.kind == "regression" else self.scale
         learner.log_regularisation = nn.Parameter(torch.tensor(math.log(self.regularisation)))

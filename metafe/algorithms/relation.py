@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metafe.contracts import Categorical, HeadAlgorithm, Int, InvalidParameterError, Learner, Problem, State, task_loss
+from metafe.algorithms.class_members import class_means
+from metafe.algorithms.defaults import Classifying
+from metafe.contracts import (
+    Categorical,
+    HeadAlgorithm,
+    Int,
+    Learner,
+    Problem,
+    State,
+    check_choice,
+    check_sizes,
+    task_loss,
+)
 from metafe.contracts.spaces import SearchSpace
 
 
-class RelationNetworks(HeadAlgorithm):
+class RelationNetworks(Classifying, HeadAlgorithm):
     r"""Relation networks: a second network learns how to compare a query row with a class.
 
     Parameters
@@ -46,32 +57,27 @@ class RelationNetworks(HeadAlgorithm):
         self.loss = loss
         self.width = width
 
-    def accepts(self, problem: Problem) -> str | None:
-        """Say why a problem has no classes to compare with."""
-        if problem.kind == "classification":
-            return None
-        return f"relation needs classes; got a {problem.kind} problem. Use algorithm='r2d2', 'matching' or 'auto'."
-
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare the loss and the width."""
         return {"loss": Categorical(["mse", "cross-entropy"]), "width": Int(16, 256, log=True)}
 
-    def training_defaults(self) -> dict[str, Any]:
-        """Return four tasks a step."""
-        return {"meta_batch_size": 4}
-
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
-        """Return the backbone with the comparison network."""
-        if self.loss not in ("mse", "cross-entropy"):
-            raise InvalidParameterError(f"relation loss must be 'mse' or 'cross-entropy'; got {self.loss!r}.")
+        """Return the backbone with the comparison network.
+
+        Raises
+        ------
+        InvalidParameterError
+            An unknown loss, or a width that is no number of units.
+        """
+        check_choice(self.name, "loss", self.loss, ("mse", "cross-entropy"))
+        check_sizes(self.name, width=self.width)
         learner = Learner(backbone, n_features, problem)
         learner.comparison = Comparison(n_features, self.width)
         return learner
 
     def fit_head(self, learner: Learner, features: Tensor, y: Tensor, n_way: int) -> State:
         """Return ``{"means": (..., n_way, n_features)}``, the mean feature of each class."""
-        members = (y.unsqueeze(-2) == torch.arange(n_way, device=y.device).unsqueeze(-1)).to(features.dtype)
-        return {"means": members @ features / members.sum(-1, keepdim=True)}
+        return {"means": class_means(features, y, n_way)}
 
     def apply_head(self, learner: Learner, state: State, features: Tensor) -> Tensor:
         """Return the relation scores before the sigmoid."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import Tensor, nn
 
-from metafe.contracts import Context, Learner, MetaAlgorithm, Problem, TaskBatch, accuracy, task_loss
+from metafe.algorithms.defaults import Labelled
+from metafe.contracts import Context, Learner, Problem, TaskBatch, accuracy, task_loss
+from metafe.contracts.learner import at_least_float32
 
 
-class Supervised(MetaAlgorithm):
+class Supervised(Labelled):
     """One network for all training rows, whose last layer is dropped afterwards.
 
     The features are those before the head. It needs no tasks, only rows with labels, and is what meta-learning has to
@@ -33,16 +33,6 @@ class Supervised(MetaAlgorithm):
     adapts_features = False
     stands_bfloat16 = True
 
-    def accepts(self, problem: Problem) -> str | None:
-        """Say why there is nothing to predict."""
-        if problem.kind != "unlabelled":
-            return None
-        return "supervised needs labels or targets; got none. Pass y to fit."
-
-    def training_defaults(self) -> dict[str, Any]:
-        """Return 64 rows a step."""
-        return {"meta_batch_size": 64}
-
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
         """Return the backbone with a linear head, one output a class or target."""
         learner = Learner(backbone, n_features, problem)
@@ -57,9 +47,7 @@ class Supervised(MetaAlgorithm):
         self, learner: Learner, batch: TaskBatch, context: Context
     ) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return the loss of the head on a mini-batch of rows."""
-        target = batch.query_y if batch.query_class is None else batch.query_class
-        predicted = self.predict(learner, {}, batch.query_x.flatten(0, 1)).float()
-        target = target.flatten(0, 1)
-        return task_loss(predicted, target), {} if target.is_floating_point() else {
-            "accuracy": accuracy(predicted, target)
-        }
+        target = (batch.query_y if batch.query_class is None else batch.query_class).flatten(0, 1)
+        predicted = at_least_float32(self.predict(learner, {}, batch.query_x.flatten(0, 1)))
+        loss = task_loss(predicted, target)
+        return loss, {} if target.is_floating_point() else {"accuracy": accuracy(predicted, target)}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from metafe.contracts.algorithm import Context, MetaAlgorithm, State
 from metafe.contracts.augmentation import Augmentation
 from metafe.contracts.backbone import Backbone
-from metafe.contracts.checks import check_choice, check_numbers, check_sizes
+from metafe.contracts.checks import check_choice, check_numbers, check_positive, check_sizes
 from metafe.contracts.encoder import Encoder
 from metafe.contracts.errors import (
     AdaptedSettingWarning,
@@ -99,6 +99,7 @@ __all__ = [
     "carry_gradient",
     "check_choice",
     "check_numbers",
+    "check_positive",
     "check_sizes",
     "collate",
     "content_key",

@@ -86,8 +86,20 @@ class MetaAlgorithm(Plugin):
         return {}
 
     def parameter_groups(self, learner: Learner) -> list[dict[str, Any]]:
-        """Return the optimiser's parameter groups; a group may set its own ``lr`` or ``weight_decay``."""
-        return [{"params": [p for p in learner.parameters() if p.requires_grad]}]
+        """Return the optimiser's parameter groups; a group may set its own ``lr`` or ``weight_decay``.
+
+        The default has one group for what decays and one, without weight decay, for what does not.
+        """
+        trained = [(self.decays(name, p), p) for name, p in learner.named_parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for decays, p in trained if decays]},
+            {"params": [p for decays, p in trained if not decays], "weight_decay": 0.0},
+        ]
+        return [group for group in groups if group["params"]]
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Say whether weight decay pulls a parameter to zero: by default any but a single number, such as a temperature."""
+        return parameter.ndim > 0
 
     def build(self, backbone: nn.Module, n_features: int, problem: Problem) -> Learner:
         """Make the learner, which owns every meta-parameter.

@@ -70,6 +70,34 @@ def check_numbers(owner: str, minimum: float = 0.0, **numbers: Any) -> None:
             )
 
 
+def check_positive(owner: str, **numbers: Any) -> None:
+    """Check that hyperparameters are finite numbers above 0.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the plugin.
+    **numbers
+        Hyperparameters by name.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the owner, the hyperparameter and what was received.
+
+    Examples
+    --------
+    >>> check_positive("matching", temperature=0.1)
+    >>> check_positive("matching", temperature=0)
+    Traceback (most recent call last):
+    ...
+    metafe.contracts.errors.InvalidParameterError: matching temperature must be a finite number above 0; got 0.
+    """
+    for name, value in numbers.items():
+        if not _is_number(value, Real, 0.0) or value == 0:
+            raise InvalidParameterError(f"{owner} {name} must be a finite number above 0; got {value!r}.")
+
+
 def check_choice(owner: str, name: str, value: object, choices: Iterable[object]) -> None:
     """Check that a hyperparameter is one of its choices.
 

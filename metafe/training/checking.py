@@ -97,7 +97,9 @@ def checked_loss(
         received = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise _wrong_loss(algorithm, "a loss that is a scalar tensor", received)
     if first and not torch.isfinite(loss):
-        raise _wrong_loss(algorithm, "a finite loss before the first step", f"{float(loss.detach())}")
+        received = f"{float(loss.detach())} from {algorithm!r}"
+        fix = "settings, such as too high an inner rate or too low a temperature; in an algorithm of your own, its meta_loss"
+        raise _wrong_loss(algorithm, "a finite loss before the first step", received, fix)
     if first:
         _check_metrics(algorithm, metrics)
     return loss, metrics
@@ -115,9 +117,11 @@ def _check_metrics(algorithm: MetaAlgorithm, metrics: Any) -> None:
             raise _wrong_loss(algorithm, f"a number or a tensor of shape () as the metric {name!r}", received)
 
 
-def _wrong_loss(algorithm: MetaAlgorithm, requirement: str, received: str) -> PluginContractError:
+def _wrong_loss(
+    algorithm: MetaAlgorithm, requirement: str, received: str, fix: str = "meta_loss"
+) -> PluginContractError:
     return PluginContractError(
-        f"Algorithm {algorithm.name!r} must return {requirement}; got {received}. Fix its meta_loss."
+        f"Algorithm {algorithm.name!r} must return {requirement}; got {received}. Fix its {fix}."
     )
 
 
