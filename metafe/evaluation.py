@@ -19,7 +19,7 @@ from metafe.contracts import (
     Seeds,
     TaskData,
 )
-from metafe.heads.choosing import CLASSIFIER_NAMES, check_head, make_classifier
+from metafe.heads.choosing import JUDGING_NAMES, check_head, make_classifier, make_regressor
 from metafe.heads.own import brings_head
 
 
@@ -87,10 +87,12 @@ def few_shot_score(
     n_query : int, default=15
         Query rows of each class, or of the episode for continuous targets.
     n_episodes : int, default=600
-    head : {"centroid", "auto", "own", "tim", "pt-map"} or estimator, default="centroid"
-        ``"centroid"`` takes the nearest class mean, or ridge regression for continuous targets; the other names are those
-        of `FewShotClassifier` and `FewShotRegressor`. Any scikit-learn classifier or regressor is cloned and fitted in
-        each episode.
+    head : {"centroid", "auto", "own", "tim", "pt-map", "ridge"} or estimator, default="centroid"
+        ``"centroid"`` takes the nearest class mean; for continuous targets ridge regression of strength 1, which suits
+        features of about unit scale. ``"ridge"``, for targets alone, chooses the strength by leaving out one support row
+        at a time, as `FewShotRegressor` does; it needs two of them. ``"tim"`` and ``"pt-map"`` are for classes alone.
+        ``"own"`` takes the head that the transformer's algorithm adapts; ``"auto"`` that for targets, if there is one, and
+        else ``"centroid"``. Any scikit-learn classifier or regressor is cloned and fitted in each episode.
     adapt : bool, default=False
         Whether ``transformer.adapt`` is called on the support rows of each episode; ``"own"`` always does.
     random_state : int, RandomState or None, default=None
@@ -124,7 +126,7 @@ def few_shot_score(
 
     _check_arguments(transformer, head, adapt)
     target = check_target(X, y)
-    head = _resolved(head, transformer, target.kind)
+    head = _resolved(head, transformer, target.kind, n_shot)
     _, group_codes = check_groups(X, groups)
     if target.y is None:
         raise InvalidInputError("few_shot_score needs y to judge by; got none. Pass the classes or targets.")
@@ -217,14 +219,14 @@ def _score_head(
 
 
 def _check_arguments(transformer: Any, head: Any, adapt: bool) -> None:
-    check_head(head, CLASSIFIER_NAMES, "an estimator")
+    check_head(head, JUDGING_NAMES, "an estimator")
     if adapt and not hasattr(transformer, "adapt"):
         raise InvalidParameterError(
             f"adapt=True needs a transformer with an adapt method; got {transformer!r}. Pass adapt=False."
         )
 
 
-def _resolved(head: Any, transformer: Any, kind: ProblemKind) -> Any:
+def _resolved(head: Any, transformer: Any, kind: ProblemKind, n_shot: int) -> Any:
     """Return ``"centroid"``, ``"own"`` or an estimator."""
     if not isinstance(head, str) or head == "centroid":
         return head
@@ -236,11 +238,28 @@ def _resolved(head: Any, transformer: Any, kind: ProblemKind) -> Any:
             f"head='own' needs a transformer that has learned to adapt a head for {kind}; got {transformer!r}. "
             "Choose another head."
         )
-    if head != "own" and kind == "regression":
+    if head == "own":
+        return head
+    return _named_regressor(head, kind, n_shot) if head == "ridge" else _named_classifier(head, kind)
+
+
+def _named_classifier(head: str, kind: ProblemKind) -> Any:
+    if kind == "regression":
         raise InvalidParameterError(
-            f"head={head!r} needs classes; got continuous targets. Use 'centroid', 'own' or 'auto'."
+            f"head={head!r} needs classes; got continuous targets. Use 'centroid', 'ridge', 'own' or 'auto'."
         )
-    return head if head == "own" else make_classifier(head)
+    return make_classifier(head)
+
+
+def _named_regressor(head: str, kind: ProblemKind, n_shot: int) -> Any:
+    if kind != "regression":
+        raise InvalidParameterError(f"head={head!r} needs continuous targets; got classes. Use 'centroid' or 'own'.")
+    if n_shot < 2:
+        raise InvalidParameterError(
+            f"head={head!r} needs an n_shot of at least 2, since it leaves out one support row at a time; got {n_shot!r}. "
+            "Raise n_shot, or use 'centroid'."
+        )
+    return make_regressor(head)
 
 
 def _seed(random_state: Any) -> int:

@@ -216,3 +216,40 @@ def test_few_shot_score_of_own_and_auto_is_that_of_the_regressor(extractors, fam
     np.testing.assert_array_equal(own.scores, auto.scores)
     np.testing.assert_allclose(ridge.scores, adapted.scores)
     assert own.mean > 0.5
+
+
+@pytest.mark.parametrize("factor", [1e-2, 1e2])
+@pytest.mark.parametrize("n_targets", [1, 2])
+def test_few_shot_score_of_ridge_is_that_of_the_regressor_whatever_the_scale(factor, n_targets):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3))
+    y = X @ rng.normal(size=(3, n_targets)) + 0.01 * rng.normal(size=(80, n_targets))
+    judge = {"n_shot": 10, "n_query": 10, "n_episodes": 20, "random_state": 0}
+    named, given = (few_shot_score(None, factor * X, y, head=h, **judge) for h in ("ridge", FewShotRegressor()))
+    np.testing.assert_allclose(named.scores, given.scores)
+    assert named.mean > 0.9
+    adapted = few_shot_score(AdaptsToNothing(), factor * X, y, head="ridge", adapt=True, **judge)
+    np.testing.assert_allclose(named.scores, adapted.scores)
+
+
+class AdaptsToNothing:
+    """Adapts to nothing."""
+
+    def adapt(self, X, y):
+        return self
+
+    def transform(self, X):
+        return X
+
+
+@pytest.mark.parametrize(
+    ("targets", "n_shot", "message"),
+    [
+        (np.arange(40) % 4, 2, "head='ridge' needs continuous targets; got classes. Use 'centroid'"),
+        (np.arange(40) + 0.5, 1, "head='ridge' needs an n_shot of at least 2.*; got 1. Raise n_shot"),
+    ],
+    ids=["classes", "one row"],
+)
+def test_few_shot_score_refuses_ridge_where_it_cannot_be(targets, n_shot, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        few_shot_score(None, np.random.default_rng(0).normal(size=(40, 3)), targets, n_shot=n_shot, head="ridge")

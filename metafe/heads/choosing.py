@@ -17,6 +17,7 @@ from metafe.heads.tim import TIM
 _CLASSIFIERS = {"auto": NearestMeanClassifier, "centroid": NearestMeanClassifier, "tim": TIM, "pt-map": PTMAP}
 CLASSIFIER_NAMES = (*_CLASSIFIERS, "own")
 REGRESSOR_NAMES = ("auto", "own", "ridge")
+JUDGING_NAMES = (*CLASSIFIER_NAMES, "ridge")
 # Features have any scale, and a few rows are too few to standardise by, so the strength is chosen over a wide range.
 _STRENGTHS = np.logspace(-5, 5, 21)
 
