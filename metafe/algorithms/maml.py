@@ -222,9 +222,11 @@ class BOIL(MAML):
 
     Notes
     -----
-    Oh, Yoo, Kim and Yun, "BOIL: Towards Representation Change for Few-shot Learning", 2021. The loss is MAML's. `adapt`
-    changes the backbone and the statistics of batch normalisation; the features are those of the adapted backbone.
-    The defaults are the published ones; Adam with 0.001 outside and 4 tasks (1-shot) or 2 (5-shot).
+    Oh, Yoo, Kim and Yun, "BOIL: Towards Representation Change for Few-shot Learning", 2021. The loss is MAML's:
+    cross-entropy, or mean squared error, of the query rows after the inner steps. `adapt` changes the backbone and the
+    statistics of batch normalisation; the features are those of the adapted backbone. Steps and rate are by default the
+    published ones. Published too are ``batch_statistics="task"``, Adam with 0.001 outside and 4 tasks (1-shot) or 2
+    (5-shot).
 
     Examples
     --------
@@ -289,11 +291,12 @@ class ANIL(Labelled, HeadAlgorithm):
 
     Notes
     -----
-    Raghu, Raghu, Bengio and Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML",
-    2020. The loss is MAML's. `adapt` changes the head; the features are those of the backbone, before and after.
-    In training, batch normalisation uses the statistics of a group of tasks (see `HeadAlgorithm`), and afterwards fixed ones.
-    The head is sized as in MAML and computes in float32. Published for miniImageNet: five steps of 0.01 and ten outside
-    training, 4 tasks, Adam with 0.001.
+    Raghu, Raghu, Bengio and Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
+    MAML", 2020. The loss is MAML's: cross-entropy, or mean squared error, of the query rows after the inner steps.
+    `adapt` changes the head; the features are those of the backbone, before and after. In training, batch normalisation
+    uses the statistics of a group of tasks (see `HeadAlgorithm`), and afterwards fixed ones. The head is sized as in
+    MAML and computes in float32. Published for miniImageNet: five steps of 0.01 and ten outside training, 4 tasks, Adam
+    with 0.001.
 
     Examples
     --------

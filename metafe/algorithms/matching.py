@@ -29,7 +29,10 @@ class MatchingNetworks(Labelled, HeadAlgorithm):
     cross-entropy of :math:`P(y \mid x) = \sum_i a_i [y_i = y]`; for continuous targets, the mean squared error of the
     kernel-weighted mean :math:`\sum_i a_i y_i`. The scores are :math:`\log P`, computed without forming :math:`P`.
 
-    `adapt` keeps the normalised support features and their labels, and leaves the features as they are.
+    `adapt` keeps the normalised support features and their labels, and leaves the features as they are, those of the backbone.
+
+    Published are cosines without a temperature, and classes alone, in tasks of 5 and 20 with one or five support rows of
+    each; continuous targets and the temperature are additions.
 
     Examples
     --------

@@ -36,7 +36,8 @@ class MetaSGD(MAML):
     Notes
     -----
     Li, Zhou, Chen and Li, "Meta-SGD: Learning to Learn Quickly for Few-Shot Learning", 2017. The outer loop minimises the
-    mean over tasks of :math:`L_Q(\theta - \alpha \circ \nabla L_S(\theta))` over :math:`\theta` and :math:`\alpha`, which
+    mean over tasks of :math:`L_Q(\theta - \alpha \circ \nabla L_S(\theta))`, with MAML's task loss :math:`L` (cross-entropy,
+    or mean squared error) on support set :math:`S` and query set :math:`Q`, over :math:`\theta` and :math:`\alpha`, which
     has the shape of :math:`\theta` and may become negative. `adapt` changes all parameters and the statistics of
     batch normalisation; the features are those of the adapted backbone. Published: one step, rates that start between
     0.005 and 0.1, Adam with 0.001 outside.

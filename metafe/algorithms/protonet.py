@@ -38,7 +38,11 @@ class ProtoNet(Classifying, HeadAlgorithm):
     Snell, Swersky and Zemel, "Prototypical Networks for Few-shot Learning", 2017. With features
     :math:`f(x)` and prototypes :math:`p_k`, the mean feature of the support rows of class :math:`k`, the loss is the
     cross-entropy of :math:`\mathrm{softmax}_k(-\lVert f(x) - p_k \rVert^2 / \tau)` on the query rows. `adapt` computes
-    the prototypes and leaves the features as they are.
+    the prototypes and leaves the features as they are, those of the backbone.
+
+    Published: squared Euclidean distance, Adam with 0.001, halved every 2000 episodes of one task each, and tasks of more
+    classes in training than afterwards: 60 for Omniglot; for miniImageNet 30 (1-shot) or 20 (5-shot), with 15 query
+    rows of each.
 
     Examples
     --------

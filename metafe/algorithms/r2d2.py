@@ -36,6 +36,8 @@ class R2D2(Labelled, HeadAlgorithm):
 
     `adapt` computes :math:`W` and leaves the features as they are, those of the backbone.
 
+    Published: Adam with 0.005, halved every 2000 episodes.
+
     Examples
     --------
     >>> R2D2(regularisation=0.1)

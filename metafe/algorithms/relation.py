@@ -45,6 +45,9 @@ class RelationNetworks(Classifying, HeadAlgorithm):
 
     `adapt` computes the mean features and leaves the features as they are, those of the backbone.
 
+    Published: the squared error, eight hidden units after two convolutions in :math:`g`, Adam with 0.001, halved every
+    100 000 episodes.
+
     Examples
     --------
     >>> RelationNetworks(loss="cross-entropy")

@@ -54,10 +54,11 @@ class Reptile(GradientAlgorithm):
     Notes
     -----
     Nichol, Achiam and Schulman, "On First-Order Meta-Learning Algorithms", 2018, the batch version. With
-    :math:`\phi_t`, what the inner steps on the loss of task :math:`t` make of the initial parameters :math:`\theta`, the
-    update is :math:`\theta \leftarrow \theta + \epsilon \, \mathrm{mean}_t (\phi_t - \theta)`: `meta_loss` returns a loss
-    that carries the gradient :math:`\mathrm{mean}_t (\theta - \phi_t)`, whose value is the task loss on all rows of the
-    tasks after the steps. The outer optimiser is SGD with a rate that falls from 1 to 0.
+    :math:`\phi_t`, what the inner steps on the loss of task :math:`t` (cross-entropy, or mean squared error) make of
+    the initial parameters :math:`\theta`, the update is :math:`\theta \leftarrow \theta + \epsilon \, \mathrm{mean}_t
+    (\phi_t - \theta)`: `meta_loss` returns a loss that carries the gradient :math:`\mathrm{mean}_t (\theta - \phi_t)`,
+    whose value is the task loss on all rows of the tasks after the steps. The outer optimiser is SGD with a rate that
+    falls from 1 to 0.
 
     `adapt` changes all parameters and the statistics of batch normalisation, which are those of the rows of a step in
     training and of the support set afterwards; the features are those of the adapted backbone. The head is as in MAML. The defaults

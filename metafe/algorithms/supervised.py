@@ -17,9 +17,9 @@ class Supervised(Labelled):
 
     Notes
     -----
-    The loss is the cross-entropy over all training classes, or the mean squared error for continuous targets;
-    the softmax is inside the cross-entropy. `adapt` changes nothing. The "baseline" of Chen et al., "A Closer Look at
-    Few-shot Classification", 2019.
+    The "baseline" of Chen et al., "A Closer Look at Few-shot Classification", 2019. The loss is the cross-entropy over all
+    training classes, or the mean squared error for continuous targets. `adapt` changes nothing: the features are those of
+    the backbone, to which any head may be fitted. Published: classes alone, Adam with 0.001, 16 rows a step, 400 epochs.
 
     Examples
     --------
