@@ -6,6 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,51 +51,107 @@ class InterruptAt:
 
 
 KILLED = """
-import os, signal, sys, warnings
-import numpy as np
+import os, pathlib, signal, sys, warnings
+import torch
 from sklearn.datasets import load_digits
-from metafe import MetaFeatureExtractor
-from metafe.algorithms import ProtoNet
+from metafe import MetaFeatureExtractor, algorithms
 from metafe.backbones import MLP
 warnings.simplefilter("ignore")
+folder, name, optimizer, fraction = sys.argv[1:]
+moment, at = os.environ.get("KILL_AT", "never 0").split()
+n_written = 0
 
-class Killed(ProtoNet):
+def kill_if(is_now):
+    if is_now:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+class Killed(getattr(algorithms, name)):
     name = "killed"
     def meta_loss(self, learner, batch, context):
-        if context.step == int(os.environ.get("KILL_AT", -1)):
-            os.kill(os.getpid(), signal.SIGKILL)
+        kill_if(moment == "step" and context.step == int(at))
         return super().meta_loss(learner, batch, context)
 
-folder, optimizer, fraction = sys.argv[1:]
+def save_and_die(state, path, save=torch.save):
+    global n_written
+    n_written += 1
+    save(state, path)
+    if n_written == int(at):
+        os.truncate(path, os.path.getsize(path) // 2)
+    kill_if(n_written == int(at))
+
+def replace_or_die(self, target, replace=pathlib.Path.replace):
+    global n_written
+    n_written += 1
+    kill_if(n_written == int(at))
+    return replace(self, target)
+
+if moment == "half-written":
+    torch.save = save_and_die
+if moment == "unreplaced":
+    pathlib.Path.replace = replace_or_die
+
 X, y = load_digits(return_X_y=True)
 X, y = X[:300], y[:300]
-backbone = MLP(width=16, n_features=8, normalisation="batch", dropout=0.2)
+norm = {"ProtoNet": {"normalisation": "batch", "dropout": 0.2}}.get(name, {"normalisation": "layer"})
 extractor = MetaFeatureExtractor(
-    backbone, Killed(), "classes", max_steps=60, optimizer=optimizer, schedule="cosine", random_state=0, device="cpu",
-    learning_rate=0.01, checkpoint=folder, validation_fraction=float(fraction), augment="noise",
+    MLP(width=16, n_features=8, **norm), Killed(), "classes", max_steps=60, optimizer=optimizer, schedule="cosine",
+    random_state=0, device="cpu", learning_rate=0.01, checkpoint=folder, validation_fraction=float(fraction),
+    augment="noise",
 ).fit(X, y)
 weights = b"".join(v.numpy().tobytes() for v in extractor.model_.learner.state_dict().values())
-history = [(int(h["step"]), h["loss"], h.get("score")) for h in extractor.history_]
+history = [sorted((k, v) for k, v in line.items() if k != "seconds") for line in extractor.history_]
 print(weights.hex(), history, extractor.transform(X).tobytes().hex())
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
-@pytest.mark.parametrize(("kill_at", "optimizer", "fraction"), [(22, "momentum", "0.25"), (58, "adam", "0.0")])
-def test_a_killed_run_ends_as_if_it_had_never_been(tmp_path, kill_at, optimizer, fraction):
-    def run(folder: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-        arguments = [sys.executable, "-c", KILLED, str(tmp_path / folder), optimizer, fraction]
-        return subprocess.run(
-            arguments, env=os.environ | {"OMP_NUM_THREADS": "1"} | environment, capture_output=True, check=False
-        )
+def run_to_be_killed(folder: Path, *recipe: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Train in a process of its own, which kills itself at ``KILL_AT``."""
+    return subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), *recipe],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        capture_output=True,
+        check=False,
+    )
 
-    killed = run("killed", KILL_AT=str(kill_at))
-    assert killed.returncode == -signal.SIGKILL
-    assert (tmp_path / "killed" / "training.pt").exists()
-    resumed, whole = run("killed"), run("whole")
-    assert resumed.returncode == whole.returncode == 0, resumed.stderr.decode()
-    assert len(whole.stdout) > 1000
-    assert resumed.stdout == whole.stdout
+
+@pytest.fixture(scope="module")
+def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
+    """A function from a recipe to what a run prints that nothing has stopped."""
+
+    @cache
+    def run(*recipe: str) -> bytes:
+        whole = run_to_be_killed(tmp_path_factory.mktemp("whole"), *recipe)
+        assert whole.returncode == 0, whole.stderr.decode()
+        assert len(whole.stdout) > 1000
+        return whole.stdout
+
+    return run
+
+
+# With 60 steps there is a checkpoint after every third.
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="the system has no SIGKILL")
+@pytest.mark.parametrize(
+    ("kill_at", "recipe", "left"),
+    [
+        ("step 22", ("ProtoNet", "momentum", "0.25"), ["training.pt"]),
+        ("step 1", ("ProtoNet", "momentum", "0.25"), []),
+        ("half-written 1", ("ProtoNet", "momentum", "0.25"), ["training.partial"]),
+        ("half-written 4", ("ProtoNet", "momentum", "0.25"), ["training.partial", "training.pt"]),
+        ("unreplaced 4", ("ProtoNet", "momentum", "0.25"), ["training.partial", "training.pt"]),
+        ("step 58", ("ProtoNet", "adam", "0.0"), ["training.pt"]),
+        ("half-written 8", ("MAML", "adam", "0.0"), ["training.partial", "training.pt"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "-".join(value),
+)
+def test_a_killed_run_ends_as_if_it_had_never_been(tmp_path, never_killed, kill_at, recipe, left):
+    folder = tmp_path / "run"
+    killed = run_to_be_killed(folder, *recipe, KILL_AT=kill_at)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert sorted(path.name for path in folder.glob("*")) == left
+    resumed = run_to_be_killed(folder, *recipe)
+    assert resumed.returncode == 0, resumed.stderr.decode()
+    assert resumed.stdout == never_killed(*recipe)
+    assert [path.name for path in folder.iterdir()] == ["training.pt"]
 
 
 class TestCheckpoints:
