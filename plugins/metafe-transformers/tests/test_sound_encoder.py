@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from metafe_transformers import SoundEncoder, frozen
+from metafe_transformers import SoundEncoder, frozen, sound_encoder
 
 from metafe.contracts import (
     InvalidInputError,
@@ -140,6 +140,27 @@ def test_clips_that_cannot_be_read_are_zeros_and_named_once(encoder, clips, soun
     assert "row 8 (ValueError: samples that are not finite)" in message
     assert not embeddings[[1, 6, 7, 8, 9]].any()
     np.testing.assert_array_equal(embeddings[[0, 2]], encoded(encoder, [clips[0], clips[2]]))
+
+
+def test_a_clip_that_the_extractor_does_not_take_ends_nothing(encoder, clips, monkeypatch):
+    load = sound_encoder.load_feature_extractor
+
+    def picky(owner, folder):
+        extractor = load(owner, folder)
+
+        def extract(samples, **parameters):
+            if len(samples) == len(clips[1]):
+                raise ValueError("an odd length")
+            return extractor(samples, **parameters)
+
+        extract.sampling_rate = extractor.sampling_rate
+        return extract
+
+    monkeypatch.setattr(sound_encoder, "load_feature_extractor", picky)
+    with pytest.warns(UnreadableRowWarning, match=r"could not read 1 of 6 rows.*row 1 \(ValueError: an odd length"):
+        embeddings = encoded(encoder, clips)
+    assert not embeddings[1].any()
+    assert embeddings[[0, 2, 3, 4, 5]].any(axis=1).all()
 
 
 def test_clips_of_which_none_can_be_read_are_zeros(encoder):

@@ -144,11 +144,20 @@ class FrozenEncoder(Encoder):
     def _run(self, inputs: Sequence[Inputs | str]) -> np.ndarray:
         """Run the network, ``(n, d)``; zeros where there is nothing to run it on."""
         which = [i for i, one in enumerate(inputs) if not isinstance(one, str)]
-        readable = [one for one in inputs if not isinstance(one, str)] or self._inputs([self.blank])
+        readable = [one for one in inputs if not isinstance(one, str)] or [self._blank_inputs()]
         embeddings = self._embeddings(readable)
         rows = np.zeros((len(inputs), embeddings.shape[1]), dtype=np.float32)
         rows[which] = embeddings[: len(which)]
         return rows
+
+    def _blank_inputs(self) -> Inputs:
+        (made,) = self._inputs([self.blank])
+        if isinstance(made, str):
+            raise InvalidParameterError(
+                f"{self.name} model must come with a processor that takes its rows; that of {self.model!r} takes none, not even "
+                f"a blank one ({made}). Save the processor again with save_pretrained, or choose another model."
+            )
+        return made
 
     def _embeddings(self, inputs: Sequence[Any]) -> np.ndarray:
         device = _device(self.device)

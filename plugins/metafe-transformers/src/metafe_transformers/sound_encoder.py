@@ -129,10 +129,10 @@ class SoundEncoder(FrozenEncoder):
         rate = int(extractor.sampling_rate)
         try:
             samples = read_samples(row, self.sample_rate, rate, self.seconds)
-        # Damaged files make soundfile raise whatever the decoder of their format stumbles over.
+            made = extractor(samples, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
+        # Damaged files make soundfile raise whatever the decoder of their format stumbles over, and odd clips the extractor.
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-        made = extractor(samples, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
         return {name: np.asarray(value)[0] for name, value in made.items()}
 
     def _why_not(self, i: int, row: Any) -> str | None:
