@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
@@ -206,7 +207,9 @@ def test_timm_is_told_what_it_needs(fake_timm, weights):
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-def test_a_saved_extractor_needs_no_file_of_weights(weights, fake_torchvision, images, tmp_path, trainable):
+def test_a_saved_extractor_needs_no_file_of_weights(
+    weights, fake_torchvision, images, tmp_path, trainable, monkeypatch
+):
     _, file, _ = weights
     X, y = images
     backbone = Torchvision("resnet18", weights=file, trainable=trainable)
@@ -216,18 +219,90 @@ def test_a_saved_extractor_needs_no_file_of_weights(weights, fake_torchvision, i
     extractor.save(tmp_path / "saved")
     (tmp_path / "small.pt").unlink()
     restored = metafe.load(tmp_path / "saved")
+    monkeypatch.setenv("METAFE_CACHE", "off")
     np.testing.assert_array_equal(restored.transform(X[:5]), extractor.transform(X[:5]))
 
 
-def test_frozen_weights_stay(weights, fake_torchvision, images):
+# Networks with given weights that are not trained.
+
+
+def frozen_extractor(backbone, **parameters):
+    given = {"algorithm": "protonet", "max_steps": 2, "validation_fraction": 0, "augment": None} | parameters
+    return metafe.MetaFeatureExtractor(backbone, random_state=0, device="cpu", **given)
+
+
+@pytest.fixture
+def n_computed(monkeypatch):
+    """A list of how many images have gone through a network at a time."""
+    counts, forward = [], Small.forward
+    monkeypatch.setattr(Small, "forward", lambda self, x: counts.append(len(x)) or forward(self, x))
+    return counts
+
+
+class TestFrozenTorchvision(BackboneContract):
+    @pytest.fixture
+    def plugin(self, fake_torchvision, weights):
+        return Torchvision("resnet18", weights=weights[1], trainable=False)
+
+
+def test_features_are_those_of_the_network_on_standardised_images(weights, fake_torchvision, images):
     network, file, _ = weights
     X, y = images
-    extractor = metafe.MetaFeatureExtractor(
-        Torchvision("resnet18", weights=file, trainable=False), "protonet", max_steps=3, validation_fraction=0,
-        augment=None, random_state=0, device="cpu",
-    ).fit(X, y)  # fmt: skip
-    kept = [p for p in extractor.model_.learner.parameters() if p.shape == network.conv1.weight.shape]
-    assert torch.equal(kept[0], network.conv1.weight)
+    features = frozen_extractor(Torchvision("resnet18", weights=file, trainable=False)).fit(X, y).transform(X[:7])
+    means, scales = (getattr(X, of)(axis=(0, 2, 3), keepdims=True) for of in ("mean", "std"))
+    standardised = torch.from_numpy(((X[:7] - means) / scales).astype(np.float32))
+    torch.testing.assert_close(torch.from_numpy(features), features_of(network.eval(), standardised))
+
+
+@pytest.mark.parametrize("make", [Timm, Torchvision])
+def test_an_image_is_computed_once_whatever_is_fitted(make, weights, fake_torchvision, fake_timm, images, n_computed):
+    X, y = images
+    backbone = make("resnet18", weights=weights[1], trainable=False)
+    first = frozen_extractor(backbone).fit(X, y)
+    assert n_computed, "The first fit computes."
+    features = first.transform(X)
+    n_computed.clear()
+    second = frozen_extractor(backbone, algorithm="r2d2", max_steps=5).fit(X, y)
+    np.testing.assert_array_equal(second.transform(X[5:]), features[5:])
+    assert n_computed == []
+    first.transform(X[:3] + 1)
+    assert sum(n_computed) < 64, "Only what is new is computed."
+
+
+def test_other_weights_and_other_training_rows_have_features_of_their_own(weights, fake_torchvision, images, tmp_path):
+    X, y = images
+    torch.manual_seed(6)
+    other = str(tmp_path / "other.pt")
+    torch.save(Small().state_dict(), other)
+    first, second = (
+        frozen_extractor(Torchvision("resnet18", weights=file, trainable=False)).fit(X, y).transform(X[:5])
+        for file in (weights[1], other)
+    )
+    assert not np.allclose(first, second)
+    darker = frozen_extractor(Torchvision("resnet18", weights=weights[1], trainable=False)).fit(X // 2, y)
+    assert not np.allclose(darker.transform(X[:5]), first)
+
+
+def test_features_do_not_depend_on_what_comes_with_an_image(weights, fake_torchvision, images, monkeypatch):
+    monkeypatch.setenv("METAFE_CACHE", "off")
+    X, y = images
+    fitted = frozen_extractor(Torchvision("resnet18", weights=weights[1], trainable=False)).fit(X, y)
+    together = fitted.transform(X)
+    for part in (slice(0, 1), slice(3, 20), slice(63, 64)):
+        np.testing.assert_array_equal(fitted.transform(X[part]), together[part])
+
+
+def test_weights_that_do_not_fit_a_frozen_network_are_named_in_fit(fake_torchvision, tmp_path):
+    path = str(tmp_path / "other.pt")
+    torch.save({"layer.weight": torch.zeros(3)}, path)
+    with pytest.raises(InvalidInputError, match=r"needs weights that fit it; those in '.*other\.pt' do not"):
+        Torchvision("resnet18", weights=path, trainable=False).fit(np.zeros((2, 8, 8)), None, Seeds(0))
+
+
+def test_a_frozen_extractor_can_be_pickled(weights, fake_torchvision, images):
+    X, y = images
+    fitted = frozen_extractor(Torchvision("resnet18", weights=weights[1], trainable=False)).fit(X, y)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X[:5]), fitted.transform(X[:5]))
 
 
 # The libraries themselves.
