@@ -84,7 +84,9 @@ def test_saved_features_are_the_same_in_another_process(model, texts, saved, ima
     several = {
         "text-lora": (extractor(Transformer(of_text)), ids),
         "text-full": (extractor(Transformer(of_text, "full")), ids),
+        "text-fixed": (extractor(Transformer(of_text, "frozen"), algorithm="protonet"), ids),
         "images-lora": (extractor(ImageTransformer(of_images)), pixels),
+        "images-fixed": (extractor(ImageTransformer(of_images, "frozen"), algorithm="protonet"), pixels),
         "images-frozen": (extractor("identity", encoder=ImageEncoder(saved("vit"))), pixels),
         "sound-frozen": (
             extractor("identity", encoder=SoundEncoder(saved("wav2vec2"))),

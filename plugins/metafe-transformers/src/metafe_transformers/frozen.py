@@ -160,7 +160,7 @@ class FrozenEncoder(Encoder):
         return made
 
     def _embeddings(self, inputs: Sequence[Any]) -> np.ndarray:
-        device = _device(self.device)
+        device = device_of(self.device)
         model = frozen_model(self.name, model_folder(self.name, self.model), self.part, self.weights_, device)
         rows: list[Any] = [None] * len(inputs)
         for which in _batches(inputs, self.rows_at_once(device)):
@@ -190,7 +190,7 @@ class FrozenEncoder(Encoder):
         return {
             "encoder": self.name,
             "weights": self.weights_,
-            "device": _device(self.device),
+            "device": device_of(self.device),
             **parameters,
             **versions_of(self.name, libraries, self.part.removesuffix("_model")),
         }
@@ -247,7 +247,8 @@ def _batches(inputs: Sequence[Inputs], size: int) -> Iterator[list[int]]:
             yield which + which[-1:] * (size - len(which))
 
 
-def _device(device: str) -> str:
+def device_of(device: str) -> str:
+    """Return the device, which is an accelerator for ``"auto"`` where there is one."""
     import torch
 
     if device != "auto":
