@@ -32,6 +32,31 @@ class Small(nn.Module):
         return self.fc(self.bn1(self.conv1(x)).relu().mean(dim=(2, 3)))
 
 
+class SmallSqueeze(nn.Module):
+    """A network whose classifier is a convolution, as squeezenet is."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 6, 3)
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(6, 10, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).relu()).flatten(1)
+
+
+class SmallGoogle(Small):
+    """A network with a branch that classifies too while it is trained, as googlenet has two."""
+
+    def __init__(self):
+        super().__init__()
+        self.aux_logits = True
+        self.aux1 = nn.Linear(6, 10)
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, self.aux1(logits)) if self.training and self.aux_logits else logits
+
+
 class FakeTimm(ModuleType):
     """What is used of timm."""
 
@@ -69,12 +94,13 @@ class FakeTorchvision(ModuleType):
 
     def _list(self, module):
         assert module is self.models
-        return ["resnet18", "vgg11"]
+        return ["resnet18", "vgg11", "squeezenet1_0", "googlenet"]
 
-    def _get(self, model, weights):
+    def _get(self, model, weights, init_weights=None):
         if weights is not None:
             raise OSError("the hub cannot be reached")
-        return Small()
+        assert init_weights is (True if model == "googlenet" else None)
+        return {"squeezenet1_0": SmallSqueeze, "googlenet": SmallGoogle}.get(model, Small)()
 
 
 @pytest.fixture
@@ -98,7 +124,15 @@ class TestTimm(BackboneContract):
 
 
 class TestTorchvision(BackboneContract):
-    @pytest.fixture(params=[Torchvision("vgg11"), Torchvision("resnet18", trainable=False)], ids=["trained", "frozen"])
+    @pytest.fixture(
+        params=[
+            Torchvision("vgg11"),
+            Torchvision("resnet18", trainable=False),
+            Torchvision("squeezenet1_0"),
+            Torchvision("googlenet"),
+        ],
+        ids=["trained", "frozen", "classifier is a convolution", "auxiliary classifier"],
+    )
     def plugin(self, request, fake_torchvision):
         return request.param
 
@@ -167,6 +201,16 @@ def test_channels_that_are_neither_grey_nor_colour_are_refused_by_torchvision(fa
         Torchvision("resnet18").fit(np.zeros((2, 5, 8, 8)), None, Seeds(0)).build((5, 8, 8))
 
 
+@pytest.mark.parametrize("trainable", [True, False])
+def test_images_that_are_too_small_for_a_network_are_refused(fake_torchvision, images, weights, monkeypatch, trainable):
+    monkeypatch.setattr(Small, "forward", lambda self, x: nn.functional.conv2d(x, torch.zeros(1, 3, 20, 20)))
+    backbone = Torchvision("resnet18", weights=weights[1], trainable=trainable)
+    with pytest.raises(
+        InvalidInputError, match=r"model 'resnet18' must take images of shape \(3, 16, 12\); it does not"
+    ):
+        frozen_extractor(backbone).fit(*images)
+
+
 # Weights.
 
 
@@ -193,6 +237,19 @@ def test_a_file_of_weights_is_loaded(weights, fake_torchvision, fake_timm):
         module = backbone.fit(np.zeros((2, 3, 8, 8)), None, Seeds(0)).build((3, 8, 8)).eval()
         with torch.no_grad():
             torch.testing.assert_close(module(x), features_of(network.eval(), x))
+
+
+@pytest.mark.parametrize(("model", "make"), [("squeezenet1_0", SmallSqueeze), ("googlenet", SmallGoogle)])
+def test_a_file_of_weights_may_hold_every_classifier(model, make, fake_torchvision, tmp_path):
+    network = make()
+    path = str(tmp_path / "whole.pt")
+    torch.save(network.state_dict(), path)
+    module = Torchvision(model, weights=path).fit(np.zeros((2, 3, 8, 8)), None, Seeds(0)).build((3, 8, 8))
+    kept = module.state_dict()
+    first = next(iter(network.state_dict()))
+    assert any(torch.equal(value, network.state_dict()[first]) for value in kept.values())
+    assert not any(value.shape[0] == 10 for value in kept.values() if value.ndim), "No classifier is left."
+    assert module.train()(torch.zeros(2, 3, 8, 8)).shape == (2, 6)
 
 
 def test_timm_is_told_what_it_needs(fake_timm, weights):
@@ -310,7 +367,14 @@ def test_a_frozen_extractor_can_be_pickled(weights, fake_torchvision, images):
 
 @pytest.mark.parametrize(
     ("make", "model"),
-    [(Timm, "resnet10t"), (Timm, "mobilenetv3_small_050"), (Timm, "vit_tiny_patch16_224"), (Torchvision, "resnet18")],
+    [
+        (Timm, "resnet10t"),
+        (Timm, "mobilenetv3_small_050"),
+        (Timm, "vit_tiny_patch16_224"),
+        (Torchvision, "resnet18"),
+        (Torchvision, "squeezenet1_1"),
+        (Torchvision, "googlenet"),
+    ],
 )
 @pytest.mark.parametrize("n_channels", [1, 3])
 def test_real_networks_begin_with_the_weights_of_a_file(make, model, n_channels, tmp_path):

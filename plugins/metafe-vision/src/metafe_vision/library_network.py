@@ -161,7 +161,10 @@ class LibraryNetwork(ImageBackbone):
         scale = ChannelScale(self.channel_means_, self.channel_scales_)
 
         def compute(which: Sequence[int]) -> np.ndarray:
-            return embed(self._running_network(), scale(images[which]))
+            try:
+                return embed(self._running_network(), scale(images[which]))
+            except (AssertionError, RuntimeError, ValueError) as error:
+                raise InvalidInputError(self._why_not(images.shape[1:], False, error)) from error
 
         return RowCache(self._configuration()).rows([content_key(image) for image in images], compute, CHUNK)
 
@@ -188,7 +191,14 @@ class LibraryNetwork(ImageBackbone):
         if self.is_encoder:
             return nn.Identity()
         loads = (self.pretrained or self.weights is not None) and not getattr(self, "_is_restored", False)
-        return self._made(input_shape, loads)
+        network = self._made(input_shape, loads)
+        try:
+            with torch.no_grad():
+                network.eval()(torch.zeros(1, *input_shape))
+        # Networks that take images of some sizes alone raise whatever their layers stumble over.
+        except Exception as error:
+            raise InvalidInputError(self._why_not(input_shape, False, error)) from error
+        return network.train()
 
     def _fit_encoder(self, images: np.ndarray) -> None:
         scale = ChannelScale.of(images)
