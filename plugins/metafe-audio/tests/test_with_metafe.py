@@ -9,7 +9,7 @@ import warnings
 
 import numpy as np
 import pytest
-from metafe_audio import LogMel, MfccMeans, MfccTimes
+from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, MfccTimes
 
 import metafe
 from metafe.testing import DistributionContract
@@ -17,6 +17,10 @@ from metafe.testing import DistributionContract
 LOAD_AND_TRANSFORM = """
 import sys, numpy, metafe
 numpy.save(sys.argv[2], metafe.load(sys.argv[1]).transform(sys.argv[3:]))
+"""
+LOAD_AND_TRANSFORM_ARRAYS = """
+import sys, numpy, metafe
+numpy.save(sys.argv[2], metafe.load(sys.argv[1]).transform(list(numpy.load(sys.argv[3]).values())))
 """
 
 
@@ -36,6 +40,15 @@ def test_arrays_are_what_an_extractor_takes(tones):
     assert fitted.transform(tones[0][:3]).shape == (3, fitted.n_features_out_)
 
 
+def test_the_rate_that_arrays_are_taken_to_have_is_said(tones):
+    clips = [np.tile(clip, 2) for clip in tones[0]]
+    fitted = extractor().fit(clips, tones[1])
+    assert fitted.encoder_.name == "log-mel-of-arrays"
+    assert "arrays are taken to have 16000 samples a second" in fitted.decisions_["encoder"]
+    named = extractor(encoder=LogMelOfArrays(sample_rate=8000)).fit(clips, tones[1])
+    assert "encoder" not in named.decisions_
+
+
 def test_the_network_for_images_is_the_default(files, tones):
     validated = metafe.MetaFeatureExtractor(max_steps=1, random_state=0)
     with warnings.catch_warnings(record=True):
@@ -49,12 +62,24 @@ def test_the_network_for_images_is_the_default(files, tones):
     [(LogMel(n_mels=16), "conv4"), (MfccMeans(deviations=True), "mlp"), (MfccTimes(), "adapter")],
     ids=["log-mel", "mfcc-means", "mfcc-times"],
 )
-def test_saved_features_are_the_same_in_another_process(tmp_path, files, tones, encoder, backbone):
+def test_saved_features_are_the_same_in_another_process(tmp_path, files, tones, encoder, backbone, monkeypatch):
     fitted = extractor(encoder=encoder, backbone=backbone).fit(files, tones[1])
     fitted.save(tmp_path / "saved")
     paths = [str(tmp_path / "saved"), str(tmp_path / "features.npy")]
+    monkeypatch.setenv("METAFE_CACHE", "off")
     subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, *paths, *files[:20]], check=True, timeout=120)
     np.testing.assert_array_equal(np.load(paths[1]), fitted.transform(files[:20]))
+
+
+def test_saved_features_of_arrays_are_the_same_in_another_process(tmp_path, tones, monkeypatch):
+    monkeypatch.setenv("METAFE_CACHE", "off")
+    fitted = extractor(encoder=LogMelOfArrays(sample_rate=8000), backbone="conv4").fit(*tones)
+    fitted.save(tmp_path / "saved")
+    rows = {str(i): clip for i, clip in enumerate(tones[0][:20])}
+    np.savez(tmp_path / "rows.npz", **rows)
+    paths = [str(tmp_path / name) for name in ("saved", "features.npy", "rows.npz")]
+    subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM_ARRAYS, *paths], check=True, timeout=120)
+    np.testing.assert_array_equal(np.load(paths[1]), fitted.transform(tones[0][:20]))
 
 
 def test_a_fitted_extractor_can_be_pickled(files, tones):

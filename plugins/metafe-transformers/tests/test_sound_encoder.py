@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+import torch
 from metafe_transformers import SoundEncoder, frozen, sound_encoder
 
 from metafe.contracts import (
@@ -185,6 +186,9 @@ def test_unreadable_clips_can_be_an_error(saved, clips):
         ([np.zeros((2, 9))], r"row 0 is float64 of shape \(2, 9\)"),
         ([np.zeros(9), [1.0, 2.0]], "row 1 is a list"),
         ([np.zeros(9, bool)], r"row 0 is bool of shape \(9,\)"),
+        ([torch.zeros(9)], r"row 0 is a Tensor\. Convert rows with numpy\.asarray\."),
+        (torch.zeros(2, 9), "row 0 is a Tensor"),
+        ([[0.0, 1.0], [0.0]], "row 0 is a list"),
         (np.zeros(9), "row 0 is a float64"),
     ],
     ids=str,
