@@ -78,11 +78,14 @@ def test_encoders_without_a_model_ask_for_one(image_files):
 def test_saved_features_are_the_same_in_another_process(model, texts, saved, images, clips, tmp_path, monkeypatch):
     monkeypatch.setenv("METAFE_CACHE", "off")
     ids, pixels = ids_of(model, texts)[0], np.tile(images, (15, 1, 1, 1))
+    words = np.array([f"{text} {i}" for i, text in enumerate(texts * 15)])
     of_text, of_images = (
         str(shutil.copytree(folder, tmp_path / Path(folder).name)) for folder in (model, saved("vit"))
     )
     several = {
         "text-lora": (extractor(Transformer(of_text)), ids),
+        "text-embedded": (extractor("identity", encoder=TextEncoder(model)), words),
+        "text-tokens": (extractor(Transformer(of_text), encoder=Tokens(of_text)), words),
         "text-full": (extractor(Transformer(of_text, "full")), ids),
         "text-fixed": (extractor(Transformer(of_text, "frozen"), algorithm="protonet"), ids),
         "images-lora": (extractor(ImageTransformer(of_images)), pixels),
