@@ -49,6 +49,29 @@ def test_the_rate_that_arrays_are_taken_to_have_is_said(tones):
     assert "encoder" not in named.decisions_
 
 
+def test_a_search_over_networks_on_spectrograms_runs_to_its_end(files, tones):
+    template = metafe.MetaFeatureExtractor(encoder=LogMel(n_mels=16), max_steps=2, random_state=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=["conv4", "mlp"], algorithms=["protonet"], n_trials=3, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(files, tones[1])
+    states = [trial.state.name for trial in search.study_.trials]
+    assert len(states) - states.count("WAITING") >= 3
+    assert "FAIL" not in states
+    assert search.transform(files[:3]).shape == (3, search.best_estimator_.n_features_out_)
+
+
+def test_resnet12_learns_from_spectrograms(files, tones):
+    vision = pytest.importorskip("metafe_vision")
+    encoder = LogMel(n_mels=16)
+    fitted = extractor(encoder=encoder, backbone=vision.ResNet12(width=4)).fit(files, tones[1])
+    assert fitted.transform(files[:3]).shape == (3, 40)
+    assert fitted.decisions_["augment"].startswith("stretch, time-shift")
+
+
 def test_the_network_for_images_is_the_default(files, tones):
     validated = metafe.MetaFeatureExtractor(max_steps=1, random_state=0)
     with warnings.catch_warnings(record=True):

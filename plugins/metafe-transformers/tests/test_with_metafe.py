@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,38 @@ def test_texts_are_what_an_extractor_takes(model, texts):
     adapted = extractor(Transformer(model), augment="auto").set_params(encoder=Tokens(model)).fit(rows, y)
     assert adapted.transform(rows[:3]).shape == (3, 16)
     assert adapted.decisions_["augment"].startswith("none")
+
+
+def test_a_search_over_what_texts_become_runs_to_its_end(model, texts):
+    rows, y = [f"{text} {i}" for i, text in enumerate(texts * 20)], np.arange(20 * len(texts)) % len(texts)
+    template = metafe.MetaFeatureExtractor(encoder=TextEncoder(model), max_steps=2, random_state=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=["adapter", "mlp"], algorithms=["protonet"], n_trials=3, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(rows, y)
+    states = [trial.state.name for trial in search.study_.trials]
+    assert len(states) - states.count("WAITING") >= 3
+    assert "FAIL" not in states
+    assert search.transform(rows[:3]).shape == (3, search.best_estimator_.n_features_out_)
+
+
+def test_a_search_over_transformers_runs_to_its_end(model, texts):
+    rows, y = [f"{text} {i}" for i, text in enumerate(texts * 20)], np.arange(20 * len(texts)) % len(texts)
+    template = metafe.MetaFeatureExtractor(encoder=Tokens(model), max_steps=2, random_state=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=[Transformer(model)], algorithms=["protonet"], n_trials=3, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(rows, y)
+    states = [trial.state.name for trial in search.study_.trials]
+    assert len(states) - states.count("WAITING") >= 3
+    assert "FAIL" not in states
+    assert search.transform(rows[:3]).shape == (3, search.best_estimator_.n_features_out_)
 
 
 @pytest.mark.parametrize("kind", FROZEN)
