@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
+import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
@@ -324,6 +325,26 @@ def test_an_image_is_computed_once_whatever_is_fitted(make, weights, fake_torchv
     assert n_computed == []
     first.transform(X[:3] + 1)
     assert sum(n_computed) < 64, "Only what is new is computed."
+
+
+def test_a_search_computes_an_image_once_for_all_trials(weights, fake_torchvision, images, n_computed):
+    X, y = np.concatenate([images[0]] * 2), np.concatenate([images[1], images[1] + 4])
+    frozen = Torchvision("resnet18", weights=weights[1], trainable=False)
+
+    def searched(n_trials):
+        template = metafe.MetaFeatureExtractor(max_steps=2, random_state=0, device="cpu")
+        search = metafe.MetaFeatureSearchCV(template, backbones=[frozen], n_trials=n_trials, random_state=0)
+        with warnings.catch_warnings():
+            # Of features that are learned in two steps.
+            warnings.simplefilter("ignore", metafe.MetafeWarning)
+            search.fit(X, y)
+        assert "FAIL" not in {trial.state.name for trial in search.study_.trials}
+
+    searched(6)  # five baselines, and one more
+    assert n_computed
+    n_computed.clear()
+    searched(8)
+    assert n_computed == []
 
 
 def test_other_weights_and_other_training_rows_have_features_of_their_own(weights, fake_torchvision, images, tmp_path):
