@@ -47,6 +47,8 @@ class Decisions:
         self.encoder = choose_encoder(spec, X)
         if self.encoder is not None and isinstance(spec, str) and spec == "auto":
             self.said["encoder"] = f"{self.encoder.name}, since rows are {self.encoder.reads}"
+            if self.encoder.takes_for_granted:
+                self.said["encoder"] += f"; {self.encoder.takes_for_granted}"
         return self.encoder
 
     def backbone(self, spec: str | Backbone, X: Any, kind: ProblemKind) -> Backbone:

@@ -24,6 +24,9 @@ class Encoder(Plugin):
         and is used where it is named.
     by_default : bool
         False for one of several encoders of a kind, which is used only where it is named.
+    takes_for_granted : str
+        What it cannot see in the rows and supposes with its defaults, such as a sample rate; said in ``decisions_`` where
+        ``encoder="auto"`` has taken it.
     default_backbone : str or None
         What ``backbone="auto"`` takes for its arrays; None leaves that to their shape.
     default_augment : tuple of str or None
@@ -46,6 +49,7 @@ class Encoder(Plugin):
     kind = "encoder"
     reads: ClassVar[str] = ""
     by_default: ClassVar[bool] = True
+    takes_for_granted: ClassVar[str] = ""
     default_backbone: ClassVar[str | None] = None
     default_augment: ClassVar[tuple[str, ...] | None] = None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import torch
 from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, MfccTimes, sounds
 
 from metafe import MetaFeatureExtractor
@@ -50,6 +51,47 @@ def test_level_does_not_matter(tones):
     )
     np.testing.assert_allclose(loud, quiet, atol=1e-2)
     assert np.abs(loud - whole).mean() < 1, "Rounding to 16 bits is noise that is hardly heard."
+
+
+@pytest.mark.parametrize(("subtype", "dtype"), [("PCM_U8", np.uint8), ("PCM_16", np.int16), ("PCM_32", np.int32)])
+def test_whole_numbers_are_what_a_file_of_them_is(make_tone, tmp_path, subtype, dtype):
+    clip = make_tone(500, 0.4)
+    limits = np.iinfo(dtype)
+    half = (int(limits.max) - int(limits.min) + 1) / 2
+    whole = (np.rint(clip * (half - 1)) + (half if limits.min == 0 else 0)).astype(dtype)
+    # Files are written from what the whole numbers stand for.
+    soundfile.write(tmp_path / "clip.wav", (whole - (half if limits.min == 0 else 0)) / half, RATE, subtype=subtype)
+    of_file = encoded(LogMel(seconds=0.4), [tmp_path / "clip.wav"])
+    of_array = encoded(LogMelOfArrays(sample_rate=RATE, seconds=0.4), [whole])
+    np.testing.assert_allclose(of_array, of_file, atol=0.05)
+
+
+def test_silence_of_numbers_without_a_sign_is_their_middle():
+    assert not encoded(LogMelOfArrays(sample_rate=RATE), [np.full(3000, 128, dtype=np.uint8)]).any()
+
+
+def test_clips_of_one_length_may_be_a_list_or_one_array(make_tone):
+    clips = [make_tone(pitch, 0.3) for pitch in (300, 500, 900)]
+    encoder = LogMelOfArrays(sample_rate=RATE)
+    np.testing.assert_array_equal(encoded(encoder, np.stack(clips)), encoded(encoder, clips))
+
+
+@pytest.mark.parametrize(
+    ("rows", "received"),
+    [
+        ([torch.zeros(3000), torch.zeros(2000)], "a Tensor"),
+        (torch.zeros(2, 3000), "a Tensor"),
+        ([[0.0, 1.0], [0.0]], "a list"),
+        ([np.zeros(3000, dtype=bool)], "bool of shape (3000,)"),
+        ([np.array(["loud"])], "<U4 of shape (1,)"),
+    ],
+    ids=["tensors", "tensor", "ragged lists", "bool", "words"],
+)
+def test_what_is_no_array_of_samples_is_named_with_the_fix(rows, received):
+    expected = (
+        f"log-mel-of-arrays needs arrays of samples, (n_samples,); got {received}. Convert rows with numpy.asarray."
+    )
+    assert LogMelOfArrays().accepts(rows) == expected
 
 
 def test_short_clips_get_silence_on_both_sides(make_tone):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -19,6 +20,8 @@ import sys, numpy, metafe
 for folder in sys.argv[1:]:
     numpy.save(folder + "/features.npy", metafe.load(folder + "/saved").transform(numpy.load(folder + "/rows.npy")))
 """
+# Five baselines, and three more.
+N_TRIALS = 8
 
 
 def extractor(backbone):
@@ -36,6 +39,22 @@ def test_a_name_stands_for_the_backbone(shapes, name, width):
 def test_features_are_those_of_the_descriptor(shapes):
     X, y = shapes
     np.testing.assert_array_equal(extractor("hog").fit(X, y).transform(X[:5]), Hog().encode(X[:5]))
+
+
+def test_a_search_over_descriptors_runs_to_its_end(shapes):
+    X, y = shapes
+    template = metafe.MetaFeatureExtractor(max_steps=2, random_state=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=["hog", "lbp", Sift(n_words=8)], n_trials=N_TRIALS, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(X, y)
+    states = [trial.state.name for trial in search.study_.trials]
+    assert len(states) - states.count("WAITING") == N_TRIALS
+    assert "FAIL" not in states
+    assert search.transform(X[:3]).shape == (3, search.best_estimator_.n_features_out_)
 
 
 def test_parameters_can_be_set_through_the_extractor(shapes):

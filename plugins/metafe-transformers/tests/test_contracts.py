@@ -77,7 +77,12 @@ class TestSoundEncoder(EncoderContract):
 
 class TestImageTransformer(BackboneContract):
     @pytest.fixture(
-        params=[("vit", {"rank": 2, "pooling": "cls"}), ("convnext", {"adapt": "full"})], ids=lambda param: param[0]
+        params=[
+            ("vit", {"rank": 2, "pooling": "cls"}),
+            ("convnext", {"adapt": "full"}),
+            ("resnet", {"adapt": "frozen"}),
+        ],
+        ids=lambda param: param[0],
     )
     def plugin(self, request, saved):
         name, parameters = request.param

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from metafe_transformers import ImageEncoder, frozen
+from metafe_transformers import ImageEncoder, frozen, image_encoder
 from PIL import Image
 
 from metafe.contracts import (
@@ -166,6 +166,42 @@ def test_a_file_that_is_repaired_is_read(encoder, images, tmp_path):
         encoded(encoder, [path])
     Image.fromarray(images[0]).save(path)
     np.testing.assert_array_equal(encoded(encoder, [path]), encoded(encoder, images[:1]))
+
+
+class Picky:
+    """A processor that does not take flat images, as those that keep the ratio of the sides do not."""
+
+    def __init__(self, processor, least):
+        self.processor, self.least = processor, least
+
+    def __call__(self, images, **parameters):
+        if len(images) < self.least:
+            raise ValueError("height and width must be > 0")
+        return self.processor(images=images, **parameters)
+
+
+@pytest.fixture
+def picky(monkeypatch):
+    """A function that lets the processor refuse images of fewer lines."""
+    load = image_encoder.load_image_processor
+    return lambda least: monkeypatch.setattr(
+        image_encoder, "load_image_processor", lambda owner, folder: Picky(load(owner, folder), least)
+    )
+
+
+def test_an_image_that_the_processor_does_not_take_ends_nothing(encoder, images, picky):
+    picky(2)
+    rows = [images[0], images[0, :1], images[1]]
+    with pytest.warns(UnreadableRowWarning, match=r"could not read 1 of 3 rows.*row 1 \(ValueError: height and"):
+        embeddings = encoded(encoder, rows)
+    assert not embeddings[1].any()
+    np.testing.assert_array_equal(embeddings[[0, 2]], encoded(encoder, images[:2]))
+
+
+def test_a_processor_that_takes_nothing_is_an_error(encoder, images, picky):
+    picky(1000)
+    with pytest.raises(InvalidParameterError, match=r"^image-encoder model must come with a processor .*height and"):
+        encoded(encoder, images)
 
 
 def test_values_that_are_not_finite_are_zeros(encoder, images):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from metafe_transformers import ImageEncoder, ImageTransformer, network
 from PIL import Image
+from sklearn.base import clone
 
 from metafe.contracts import InvalidInputError, InvalidParameterError, MissingDependencyError, Seeds
 
@@ -58,7 +59,7 @@ def test_images_of_any_size_and_layout_will_do(saved, shape):
 
 def test_grey_is_three_equal_channels(saved):
     grey = np.random.default_rng(0).normal(size=(4, 1, 12, 14)).astype(np.float32)
-    module = built(ImageTransformer(saved("vit"), "frozen"), grey)
+    module = built(ImageTransformer(saved("vit"), "full"), grey)
     grey = torch.from_numpy(grey)
     torch.testing.assert_close(module(grey), module(grey.expand(-1, 3, -1, -1)))
 
@@ -80,7 +81,7 @@ def test_rows_are_the_same_whatever_the_batch(saved, square):
 
 
 def test_blank_rows_are_computed_once(saved, square, monkeypatch):
-    module = built(ImageTransformer(saved("vit"), "frozen"), square)
+    module = built(ImageTransformer(saved("vit"), "full"), square)
     n_rows = []
     features = module._features
     monkeypatch.setattr(module, "_features", lambda images: n_rows.append(len(images)) or features(images))
@@ -95,6 +96,31 @@ def test_parts_are_of_a_constant_size(n_rows):
     rows = torch.randn(n_rows, 3)
     assert torch.equal(network._in_parts(rows, 16, lambda part: sizes.append(len(part)) or 2 * part), 2 * rows)
     assert set(sizes) == {16}
+
+
+def test_a_frozen_model_gives_what_it_gives_on_standardised_images(saved, square):
+    backbone = ImageTransformer(saved("vit"), "frozen").fit(square, None, Seeds(0))
+    means, scales = (getattr(square, of)(axis=(0, 2, 3), keepdims=True) for of in ("mean", "std"))
+    standardised = torch.from_numpy(((square - means) / scales).astype(np.float32))
+    with torch.no_grad():
+        expected = built(ImageTransformer(saved("vit"), "full"), square)(standardised)
+    torch.testing.assert_close(torch.from_numpy(backbone.encode(square)), expected)
+
+
+def test_an_image_is_computed_once_by_a_frozen_model(saved, square, monkeypatch):
+    backbone = ImageTransformer(saved("vit"), "frozen")
+    first = backbone.fit(square, None, Seeds(0)).encode(square)
+    monkeypatch.setattr(network.PooledVision, "forward", None)
+    np.testing.assert_array_equal(clone(backbone).fit(square, None, Seeds(1)).encode(square[::-1]), first[::-1])
+
+
+def test_poolings_and_training_rows_of_a_frozen_model_have_rows_of_their_own(saved, square):
+    first, second, third = (
+        ImageTransformer(saved("vit"), "frozen", pooling=pooling).fit(rows, None, Seeds(0)).encode(square)
+        for pooling, rows in [("mean", square), ("cls", square), ("mean", square // 2)]
+    )
+    assert not np.allclose(first, second)
+    assert not np.allclose(first, third)
 
 
 def test_a_network_without_linear_layers_takes_no_additions(saved, square):

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from metafe_transformers import SoundEncoder, frozen
+import torch
+from metafe_transformers import SoundEncoder, frozen, sound_encoder
 
 from metafe.contracts import (
     InvalidInputError,
@@ -142,6 +143,27 @@ def test_clips_that_cannot_be_read_are_zeros_and_named_once(encoder, clips, soun
     np.testing.assert_array_equal(embeddings[[0, 2]], encoded(encoder, [clips[0], clips[2]]))
 
 
+def test_a_clip_that_the_extractor_does_not_take_ends_nothing(encoder, clips, monkeypatch):
+    load = sound_encoder.load_feature_extractor
+
+    def picky(owner, folder):
+        extractor = load(owner, folder)
+
+        def extract(samples, **parameters):
+            if len(samples) == len(clips[1]):
+                raise ValueError("an odd length")
+            return extractor(samples, **parameters)
+
+        extract.sampling_rate = extractor.sampling_rate
+        return extract
+
+    monkeypatch.setattr(sound_encoder, "load_feature_extractor", picky)
+    with pytest.warns(UnreadableRowWarning, match=r"could not read 1 of 6 rows.*row 1 \(ValueError: an odd length"):
+        embeddings = encoded(encoder, clips)
+    assert not embeddings[1].any()
+    assert embeddings[[0, 2, 3, 4, 5]].any(axis=1).all()
+
+
 def test_clips_of_which_none_can_be_read_are_zeros(encoder):
     with pytest.warns(UnreadableRowWarning):
         embeddings = encoded(encoder, [np.zeros(0), np.zeros(0)])
@@ -164,6 +186,9 @@ def test_unreadable_clips_can_be_an_error(saved, clips):
         ([np.zeros((2, 9))], r"row 0 is float64 of shape \(2, 9\)"),
         ([np.zeros(9), [1.0, 2.0]], "row 1 is a list"),
         ([np.zeros(9, bool)], r"row 0 is bool of shape \(9,\)"),
+        ([torch.zeros(9)], r"row 0 is a Tensor\. Convert rows with numpy\.asarray\."),
+        (torch.zeros(2, 9), "row 0 is a Tensor"),
+        ([[0.0, 1.0], [0.0]], "row 0 is a list"),
         (np.zeros(9), "row 0 is a float64"),
     ],
     ids=str,

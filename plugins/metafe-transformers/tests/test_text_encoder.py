@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -100,6 +101,42 @@ def test_other_weights_are_other_rows_of_the_cache(save_model, model, texts, tmp
     assert not np.allclose(encoded(TextEncoder(other), texts), encoded(TextEncoder(model), texts))
 
 
+def test_weights_that_differ_in_their_middle_alone_are_others(tmp_path):
+    # As two fine-tunes do, of which what lies at the ends of the file was not trained.
+    content = np.zeros(5 * 2**20, dtype=np.uint8)
+    digests = set()
+    for i in range(2):
+        content[len(content) // 2] = i
+        (tmp_path / str(i)).mkdir()
+        (tmp_path / str(i) / "model.safetensors").write_bytes(content.tobytes())
+        digests.add(weights.fingerprint(tmp_path / str(i)))
+    assert len(digests) == 2
+
+
+def test_weights_are_read_once_for_each_state_of_the_files(model, monkeypatch):
+    first = weights.fingerprint(Path(model))
+    monkeypatch.setattr(weights.hashlib, "file_digest", None)
+    assert weights.fingerprint(Path(model)) == first
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+        "merges.txt",
+        "preprocessor_config.json",
+        "pytorch_model-00001-of-00002.bin",
+    ],
+)
+def test_every_file_that_decides_is_part_of_the_digest(tmp_path, file):
+    (tmp_path / "config.json").write_text("{}")
+    without = weights.fingerprint(tmp_path)
+    (tmp_path / file).write_text("{}")
+    assert weights.fingerprint(tmp_path) != without
+
+
 def test_a_model_that_is_not_the_fitted_one_is_refused(save_model, model, texts, tmp_path):
     folder = save_model(tmp_path / "other", seed=1)
     encoder = TextEncoder(folder).fit(texts, Seeds(0))
@@ -115,10 +152,13 @@ def test_a_parameter_that_cannot_be_is_named(model, parameters):
         encoded(TextEncoder(model, **parameters), ["card"])
 
 
-@pytest.mark.parametrize("path", ["no/such/folder", "/no/such", "./none"])
+@pytest.mark.parametrize(
+    "path", ["no/such/folder", "/no/such", "./none", "models/mine", Path("none/mine"), "models\\mine"], ids=str
+)
 def test_a_folder_that_does_not_exist_is_named(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidParameterError, match=re.escape(path)):
+    (tmp_path / "models").mkdir()
+    with pytest.raises(InvalidParameterError, match=f"got {re.escape(repr(str(path)))}, and there is no folder"):
         TextEncoder(path).fit(["card"], Seeds(0))
 
 

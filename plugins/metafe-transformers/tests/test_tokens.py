@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from metafe_transformers import Tokens, Transformer
+from metafe_transformers import Tokens, Transformer, network
 
 from metafe.contracts import InvalidParameterError, MissingDependencyError, Seeds, UnreadableRowWarning
 
@@ -64,10 +64,16 @@ def test_rows_are_the_same_whatever_the_batch(model, texts):
 
 def test_untrained_additions_change_nothing(model, texts):
     ids = tokens_of(model, texts)
-    lora, frozen = (
-        Transformer(model, adapt=adapt).fit(ids, None, Seeds(0)).build((24,)).eval() for adapt in ("lora", "frozen")
-    )
-    torch.testing.assert_close(lora(torch.from_numpy(ids)), frozen(torch.from_numpy(ids)))
+    lora = Transformer(model).fit(ids, None, Seeds(0)).build((24,)).eval()
+    frozen = Transformer(model, adapt="frozen").fit(ids, None, Seeds(0))
+    torch.testing.assert_close(lora(torch.from_numpy(ids)).detach(), torch.from_numpy(frozen.encode(ids)))
+
+
+def test_a_row_is_computed_once_by_a_frozen_model(model, texts, monkeypatch):
+    ids = tokens_of(model, texts)
+    first = Transformer(model, adapt="frozen").fit(ids, None, Seeds(0)).encode(ids)
+    monkeypatch.setattr(network.PooledTransformer, "forward", None)
+    np.testing.assert_array_equal(Transformer(model, adapt="frozen").fit(ids, None, Seeds(1)).encode(ids), first)
 
 
 def test_only_the_additions_are_trained(model):

@@ -6,6 +6,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ for name in sys.argv[2:]:
     numpy.save(folder / f"{name}-features.npy", features)
 """
 FROZEN = {"images": (ImageEncoder, "vit"), "sound": (SoundEncoder, "wav2vec2")}
+# Five baselines, and three more.
+N_TRIALS = 8
 
 
 def ids_of(model, texts):
@@ -59,6 +62,43 @@ def test_texts_are_what_an_extractor_takes(model, texts):
     assert adapted.decisions_["augment"].startswith("none")
 
 
+def test_a_search_over_what_texts_become_runs_to_its_end(model, texts):
+    rows, y = [f"{text} {i}" for i, text in enumerate(texts * 20)], np.arange(20 * len(texts)) % len(texts)
+    template = metafe.MetaFeatureExtractor(encoder=TextEncoder(model), max_steps=2, random_state=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=["adapter", "mlp"], algorithms=["protonet"], n_trials=N_TRIALS, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(rows, y)
+    states = [trial.state.name for trial in search.study_.trials]
+    assert len(states) - states.count("WAITING") == N_TRIALS
+    assert "FAIL" not in states
+    assert search.transform(rows[:3]).shape == (3, search.best_estimator_.n_features_out_)
+
+
+def test_a_search_over_transformers_runs_to_its_end(model, texts):
+    rows, y = [f"{text} {i}" for i, text in enumerate(texts * 20)], np.arange(20 * len(texts)) % len(texts)
+    template = metafe.MetaFeatureExtractor(encoder=Tokens(model), max_steps=2, random_state=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template,
+        backbones=[Transformer(model)],
+        algorithms=["protonet"],
+        tasks=["classes"],
+        n_trials=N_TRIALS,
+        random_state=0,
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(rows, y)
+    states = [trial.state.name for trial in search.study_.trials]
+    assert len(states) - states.count("WAITING") == N_TRIALS
+    assert "FAIL" not in states
+    assert search.transform(rows[:3]).shape == (3, search.best_estimator_.n_features_out_)
+
+
 @pytest.mark.parametrize("kind", FROZEN)
 def test_files_are_what_an_extractor_takes_with_an_encoder_that_is_named(saved, image_files, sound_files, kind):
     encoder, family = FROZEN[kind]
@@ -78,13 +118,18 @@ def test_encoders_without_a_model_ask_for_one(image_files):
 def test_saved_features_are_the_same_in_another_process(model, texts, saved, images, clips, tmp_path, monkeypatch):
     monkeypatch.setenv("METAFE_CACHE", "off")
     ids, pixels = ids_of(model, texts)[0], np.tile(images, (15, 1, 1, 1))
+    words = np.array([f"{text} {i}" for i, text in enumerate(texts * 15)])
     of_text, of_images = (
         str(shutil.copytree(folder, tmp_path / Path(folder).name)) for folder in (model, saved("vit"))
     )
     several = {
         "text-lora": (extractor(Transformer(of_text)), ids),
+        "text-embedded": (extractor("identity", encoder=TextEncoder(model)), words),
+        "text-tokens": (extractor(Transformer(of_text), encoder=Tokens(of_text)), words),
         "text-full": (extractor(Transformer(of_text, "full")), ids),
+        "text-fixed": (extractor(Transformer(of_text, "frozen"), algorithm="protonet"), ids),
         "images-lora": (extractor(ImageTransformer(of_images)), pixels),
+        "images-fixed": (extractor(ImageTransformer(of_images, "frozen"), algorithm="protonet"), pixels),
         "images-frozen": (extractor("identity", encoder=ImageEncoder(saved("vit"))), pixels),
         "sound-frozen": (
             extractor("identity", encoder=SoundEncoder(saved("wav2vec2"))),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from metafe_vision import ColourJitter, HorizontalFlip, RandomCrop
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from metafe.contracts import Problem
 
@@ -43,6 +45,40 @@ def test_any_number_of_channels_is_taken(augmentation, n_channels):
     changed = augmentation(x, generator())
     assert changed.shape == x.shape
     assert not torch.equal(changed, x)
+
+
+class Elsewhere(TorchDispatchMode):
+    """Notes what is computed with tensors that lie on another device than that of the batch."""
+
+    def __init__(self, device):
+        super().__init__()
+        self.device, self.found = device, set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, torch.Tensor)]
+        self.found |= {str(func) for tensor in tensors if tensor.device.type != self.device}
+        return result
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: augmentation.name)
+def test_all_is_computed_on_the_device_of_the_batch(augmentation, x):
+    augmentation(x, generator())  # what is imported at first makes tensors of its own
+    batch = x.to("meta")
+    with Elsewhere("meta") as elsewhere:
+        changed = augmentation(batch, generator())
+    assert changed.device.type == "meta"
+    assert elsewhere.found == set()
+
+
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: augmentation.name)
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_the_ends_of_what_a_search_tries_are_augmentations(augmentation, x, end):
+    space = augmentation.search_space(Problem("classification", tuple(x.shape[1:]), n_classes=4))
+    drawn = type(augmentation)(**{name: getattr(searched, end) for name, searched in space.items()})
+    changed = drawn(x, generator())
+    assert changed.shape == x.shape
+    assert torch.isfinite(changed).all()
 
 
 # Mirrors.

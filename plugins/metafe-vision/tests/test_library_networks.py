@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
+import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType, SimpleNamespace
 
@@ -29,6 +31,31 @@ class Small(nn.Module):
 
     def forward(self, x):
         return self.fc(self.bn1(self.conv1(x)).relu().mean(dim=(2, 3)))
+
+
+class SmallSqueeze(nn.Module):
+    """A network whose classifier is a convolution, as squeezenet is."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Conv2d(3, 6, 3)
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Conv2d(6, 10, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).relu()).flatten(1)
+
+
+class SmallGoogle(Small):
+    """A network with a branch that classifies too while it is trained, as googlenet has two."""
+
+    def __init__(self):
+        super().__init__()
+        self.aux_logits = True
+        self.aux1 = nn.Linear(6, 10)
+
+    def forward(self, x):
+        logits = super().forward(x)
+        return (logits, self.aux1(logits)) if self.training and self.aux_logits else logits
 
 
 class FakeTimm(ModuleType):
@@ -68,12 +95,13 @@ class FakeTorchvision(ModuleType):
 
     def _list(self, module):
         assert module is self.models
-        return ["resnet18", "vgg11"]
+        return ["resnet18", "vgg11", "squeezenet1_0", "googlenet"]
 
-    def _get(self, model, weights):
+    def _get(self, model, weights, init_weights=None):
         if weights is not None:
             raise OSError("the hub cannot be reached")
-        return Small()
+        assert init_weights is (True if model == "googlenet" else None)
+        return {"squeezenet1_0": SmallSqueeze, "googlenet": SmallGoogle}.get(model, Small)()
 
 
 @pytest.fixture
@@ -97,7 +125,15 @@ class TestTimm(BackboneContract):
 
 
 class TestTorchvision(BackboneContract):
-    @pytest.fixture(params=[Torchvision("vgg11"), Torchvision("resnet18", trainable=False)], ids=["trained", "frozen"])
+    @pytest.fixture(
+        params=[
+            Torchvision("vgg11"),
+            Torchvision("resnet18", trainable=False),
+            Torchvision("squeezenet1_0"),
+            Torchvision("googlenet"),
+        ],
+        ids=["trained", "frozen", "classifier is a convolution", "auxiliary classifier"],
+    )
     def plugin(self, request, fake_torchvision):
         return request.param
 
@@ -166,6 +202,16 @@ def test_channels_that_are_neither_grey_nor_colour_are_refused_by_torchvision(fa
         Torchvision("resnet18").fit(np.zeros((2, 5, 8, 8)), None, Seeds(0)).build((5, 8, 8))
 
 
+@pytest.mark.parametrize("trainable", [True, False])
+def test_images_that_are_too_small_for_a_network_are_refused(fake_torchvision, images, weights, monkeypatch, trainable):
+    monkeypatch.setattr(Small, "forward", lambda self, x: nn.functional.conv2d(x, torch.zeros(1, 3, 20, 20)))
+    backbone = Torchvision("resnet18", weights=weights[1], trainable=trainable)
+    with pytest.raises(
+        InvalidInputError, match=r"model 'resnet18' must take images of shape \(3, 16, 12\); it does not"
+    ):
+        frozen_extractor(backbone).fit(*images)
+
+
 # Weights.
 
 
@@ -194,6 +240,19 @@ def test_a_file_of_weights_is_loaded(weights, fake_torchvision, fake_timm):
             torch.testing.assert_close(module(x), features_of(network.eval(), x))
 
 
+@pytest.mark.parametrize(("model", "make"), [("squeezenet1_0", SmallSqueeze), ("googlenet", SmallGoogle)])
+def test_a_file_of_weights_may_hold_every_classifier(model, make, fake_torchvision, tmp_path):
+    network = make()
+    path = str(tmp_path / "whole.pt")
+    torch.save(network.state_dict(), path)
+    module = Torchvision(model, weights=path).fit(np.zeros((2, 3, 8, 8)), None, Seeds(0)).build((3, 8, 8))
+    kept = module.state_dict()
+    first = next(iter(network.state_dict()))
+    assert any(torch.equal(value, network.state_dict()[first]) for value in kept.values())
+    assert not any(value.shape[0] == 10 for value in kept.values() if value.ndim), "No classifier is left."
+    assert module.train()(torch.zeros(2, 3, 8, 8)).shape == (2, 6)
+
+
 def test_timm_is_told_what_it_needs(fake_timm, weights):
     _, file, _ = weights
     for backbone in (Timm("resnet18"), Timm("vit_tiny"), Timm("resnet18", weights=file)):
@@ -206,7 +265,9 @@ def test_timm_is_told_what_it_needs(fake_timm, weights):
 
 
 @pytest.mark.parametrize("trainable", [True, False])
-def test_a_saved_extractor_needs_no_file_of_weights(weights, fake_torchvision, images, tmp_path, trainable):
+def test_a_saved_extractor_needs_no_file_of_weights(
+    weights, fake_torchvision, images, tmp_path, trainable, monkeypatch
+):
     _, file, _ = weights
     X, y = images
     backbone = Torchvision("resnet18", weights=file, trainable=trainable)
@@ -216,18 +277,110 @@ def test_a_saved_extractor_needs_no_file_of_weights(weights, fake_torchvision, i
     extractor.save(tmp_path / "saved")
     (tmp_path / "small.pt").unlink()
     restored = metafe.load(tmp_path / "saved")
+    monkeypatch.setenv("METAFE_CACHE", "off")
     np.testing.assert_array_equal(restored.transform(X[:5]), extractor.transform(X[:5]))
 
 
-def test_frozen_weights_stay(weights, fake_torchvision, images):
+# Networks with given weights that are not trained.
+
+
+def frozen_extractor(backbone, **parameters):
+    given = {"algorithm": "protonet", "max_steps": 2, "validation_fraction": 0, "augment": None} | parameters
+    return metafe.MetaFeatureExtractor(backbone, random_state=0, device="cpu", **given)
+
+
+@pytest.fixture
+def n_computed(monkeypatch):
+    """A list of how many images have gone through a network at a time."""
+    counts, forward = [], Small.forward
+    monkeypatch.setattr(Small, "forward", lambda self, x: counts.append(len(x)) or forward(self, x))
+    return counts
+
+
+class TestFrozenTorchvision(BackboneContract):
+    @pytest.fixture
+    def plugin(self, fake_torchvision, weights):
+        return Torchvision("resnet18", weights=weights[1], trainable=False)
+
+
+def test_features_are_those_of_the_network_on_standardised_images(weights, fake_torchvision, images):
     network, file, _ = weights
     X, y = images
-    extractor = metafe.MetaFeatureExtractor(
-        Torchvision("resnet18", weights=file, trainable=False), "protonet", max_steps=3, validation_fraction=0,
-        augment=None, random_state=0, device="cpu",
-    ).fit(X, y)  # fmt: skip
-    kept = [p for p in extractor.model_.learner.parameters() if p.shape == network.conv1.weight.shape]
-    assert torch.equal(kept[0], network.conv1.weight)
+    features = frozen_extractor(Torchvision("resnet18", weights=file, trainable=False)).fit(X, y).transform(X[:7])
+    means, scales = (getattr(X, of)(axis=(0, 2, 3), keepdims=True) for of in ("mean", "std"))
+    standardised = torch.from_numpy(((X[:7] - means) / scales).astype(np.float32))
+    torch.testing.assert_close(torch.from_numpy(features), features_of(network.eval(), standardised))
+
+
+@pytest.mark.parametrize("make", [Timm, Torchvision])
+def test_an_image_is_computed_once_whatever_is_fitted(make, weights, fake_torchvision, fake_timm, images, n_computed):
+    X, y = images
+    backbone = make("resnet18", weights=weights[1], trainable=False)
+    first = frozen_extractor(backbone).fit(X, y)
+    assert n_computed, "The first fit computes."
+    features = first.transform(X)
+    n_computed.clear()
+    second = frozen_extractor(backbone, algorithm="r2d2", max_steps=5).fit(X, y)
+    np.testing.assert_array_equal(second.transform(X[5:]), features[5:])
+    assert n_computed == []
+    first.transform(X[:3] + 1)
+    assert sum(n_computed) < 64, "Only what is new is computed."
+
+
+def test_a_search_computes_an_image_once_for_all_trials(weights, fake_torchvision, images, n_computed):
+    X, y = np.concatenate([images[0]] * 2), np.concatenate([images[1], images[1] + 4])
+    frozen = Torchvision("resnet18", weights=weights[1], trainable=False)
+
+    def searched(n_trials):
+        template = metafe.MetaFeatureExtractor(max_steps=2, random_state=0, device="cpu")
+        search = metafe.MetaFeatureSearchCV(template, backbones=[frozen], n_trials=n_trials, random_state=0)
+        with warnings.catch_warnings():
+            # Of features that are learned in two steps.
+            warnings.simplefilter("ignore", metafe.MetafeWarning)
+            search.fit(X, y)
+        assert "FAIL" not in {trial.state.name for trial in search.study_.trials}
+
+    searched(6)  # five baselines, and one more
+    assert n_computed
+    n_computed.clear()
+    searched(8)
+    assert n_computed == []
+
+
+def test_other_weights_and_other_training_rows_have_features_of_their_own(weights, fake_torchvision, images, tmp_path):
+    X, y = images
+    torch.manual_seed(6)
+    other = str(tmp_path / "other.pt")
+    torch.save(Small().state_dict(), other)
+    first, second = (
+        frozen_extractor(Torchvision("resnet18", weights=file, trainable=False)).fit(X, y).transform(X[:5])
+        for file in (weights[1], other)
+    )
+    assert not np.allclose(first, second)
+    darker = frozen_extractor(Torchvision("resnet18", weights=weights[1], trainable=False)).fit(X // 2, y)
+    assert not np.allclose(darker.transform(X[:5]), first)
+
+
+def test_features_do_not_depend_on_what_comes_with_an_image(weights, fake_torchvision, images, monkeypatch):
+    monkeypatch.setenv("METAFE_CACHE", "off")
+    X, y = images
+    fitted = frozen_extractor(Torchvision("resnet18", weights=weights[1], trainable=False)).fit(X, y)
+    together = fitted.transform(X)
+    for part in (slice(0, 1), slice(3, 20), slice(63, 64)):
+        np.testing.assert_array_equal(fitted.transform(X[part]), together[part])
+
+
+def test_weights_that_do_not_fit_a_frozen_network_are_named_in_fit(fake_torchvision, tmp_path):
+    path = str(tmp_path / "other.pt")
+    torch.save({"layer.weight": torch.zeros(3)}, path)
+    with pytest.raises(InvalidInputError, match=r"needs weights that fit it; those in '.*other\.pt' do not"):
+        Torchvision("resnet18", weights=path, trainable=False).fit(np.zeros((2, 8, 8)), None, Seeds(0))
+
+
+def test_a_frozen_extractor_can_be_pickled(weights, fake_torchvision, images):
+    X, y = images
+    fitted = frozen_extractor(Torchvision("resnet18", weights=weights[1], trainable=False)).fit(X, y)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X[:5]), fitted.transform(X[:5]))
 
 
 # The libraries themselves.
@@ -235,7 +388,14 @@ def test_frozen_weights_stay(weights, fake_torchvision, images):
 
 @pytest.mark.parametrize(
     ("make", "model"),
-    [(Timm, "resnet10t"), (Timm, "mobilenetv3_small_050"), (Timm, "vit_tiny_patch16_224"), (Torchvision, "resnet18")],
+    [
+        (Timm, "resnet10t"),
+        (Timm, "mobilenetv3_small_050"),
+        (Timm, "vit_tiny_patch16_224"),
+        (Torchvision, "resnet18"),
+        (Torchvision, "squeezenet1_1"),
+        (Torchvision, "googlenet"),
+    ],
 )
 @pytest.mark.parametrize("n_channels", [1, 3])
 def test_real_networks_begin_with_the_weights_of_a_file(make, model, n_channels, tmp_path):

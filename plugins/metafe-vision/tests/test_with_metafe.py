@@ -6,6 +6,7 @@ import json
 import pickle
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -20,6 +21,8 @@ LOAD_AND_TRANSFORM = """
 import json, sys, numpy, metafe
 numpy.save(sys.argv[3], metafe.load(sys.argv[1]).transform(json.loads(sys.argv[2])))
 """
+# Five baselines, and three more.
+N_TRIALS = 8
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,22 @@ def test_augmentations_train(images):
         first, again = (extractor(augment=augment).fit(X, y).transform(X[:5]) for _ in range(2))
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, plain)
+
+
+def test_a_search_over_networks_runs_to_its_end(images):
+    X, y = np.concatenate([images[0]] * 2), np.concatenate([images[1], images[1] + 4])
+    template = metafe.MetaFeatureExtractor(max_steps=2, random_state=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=[ResNet12(width=4), "conv4"], algorithms=["protonet"], n_trials=N_TRIALS, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(X, y)
+    states = [trial.state.name for trial in search.study_.trials]
+    assert len(states) - states.count("WAITING") == N_TRIALS
+    assert "FAIL" not in states
+    assert search.transform(X[:3]).shape == (3, search.best_estimator_.n_features_out_)
 
 
 def test_paths_are_rows(files):

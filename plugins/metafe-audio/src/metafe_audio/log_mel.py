@@ -91,7 +91,7 @@ class LogMelOfArrays(_LogMel):
         Length of all clips: the middle of longer ones is taken, shorter ones get silence on both sides. ``"auto"`` is the
         0.95 quantile of the lengths in `fit`, from 0.2 to 10.
     sample_rate : int, default=16000
-        Samples a second that the arrays have. Nothing is resampled.
+        Samples a second that the arrays have, which cannot be seen in them. Nothing is resampled.
     errors : {"warn", "raise"}, default="warn"
         An array without samples, or with one that is not finite, becomes zeros and is named in an `UnreadableRowWarning`, or
         ends the call.
@@ -103,7 +103,11 @@ class LogMelOfArrays(_LogMel):
 
     Notes
     -----
-    What `LogMel` gives for files of these samples.
+    What `LogMel` gives for files of these samples. Whole numbers are scaled by the range of their type; those without a sign
+    have silence in its middle, as files of 8 bits do. The loudest sample of each clip then becomes 1.
+
+    Rows may be a list of arrays, of one length or of several, or one array ``(n, n_samples)``. ``encoder="auto"`` takes this
+    encoder for arrays of unequal lengths alone: those of one length are a table, for which it must be named.
 
     Examples
     --------
@@ -115,6 +119,7 @@ class LogMelOfArrays(_LogMel):
 
     name = "log-mel-of-arrays"
     reads = "sound"
+    takes_for_granted = "arrays are taken to have 16000 samples a second: LogMelOfArrays(sample_rate=...) says another"
 
     def __init__(
         self,

@@ -148,7 +148,9 @@ class Sounds(Encoder):
         loudest = power.max()
         if loudest == 0:
             return np.zeros_like(power)
-        return (10 * np.log10(np.maximum(power / loudest, 10 ** (-RANGE / 10))) + RANGE).astype(np.float32)
+        # The smallest number is far below the range, so that what is cut off is 0 to the last bit on every machine.
+        decibels = 10 * np.log10(np.maximum(power / loudest, np.finfo(np.float32).tiny)) + RANGE
+        return np.maximum(decibels, 0).astype(np.float32)
 
     @property
     def n_samples(self) -> int:
@@ -239,11 +241,16 @@ def read_file(path: str | os.PathLike[str], rate: int, seconds: float) -> np.nda
 
 
 def read_array(row: Any) -> np.ndarray:
-    """Return an array of samples as float32."""
+    """Return an array of samples as float32, whole numbers scaled by the range of their type to that from -1 to 1."""
     samples = np.asarray(row)
-    if samples.ndim != 1 or samples.dtype.kind not in "biuf":
+    if samples.ndim != 1 or samples.dtype.kind not in "iuf":
         raise ValueError(f"needs numbers in one dimension, got {samples.dtype} of shape {samples.shape}")
-    return samples.astype(np.float32)
+    if samples.dtype.kind == "f":
+        return samples.astype(np.float32)
+    half = 2.0 ** (8 * samples.dtype.itemsize - 1)
+    # Whole numbers without a sign have silence in their middle.
+    silence = half if samples.dtype.kind == "u" else 0
+    return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
 
 
 def why_no_path(owner: str, row: Any) -> str | None:
@@ -257,9 +264,9 @@ def why_no_path(owner: str, row: Any) -> str | None:
 
 def why_no_array(owner: str, row: Any) -> str | None:
     """Say why a row is no array of samples."""
-    if isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "biuf":
+    if isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "iuf":
         return None
-    received = f"an array of shape {row.shape}" if isinstance(row, np.ndarray) else f"a {type(row).__name__}"
+    received = f"{row.dtype} of shape {row.shape}" if isinstance(row, np.ndarray) else f"a {type(row).__name__}"
     return f"{owner} needs arrays of samples, (n_samples,); got {received}. Convert rows with numpy.asarray."
 
 

@@ -144,14 +144,23 @@ class FrozenEncoder(Encoder):
     def _run(self, inputs: Sequence[Inputs | str]) -> np.ndarray:
         """Run the network, ``(n, d)``; zeros where there is nothing to run it on."""
         which = [i for i, one in enumerate(inputs) if not isinstance(one, str)]
-        readable = [one for one in inputs if not isinstance(one, str)] or self._inputs([self.blank])
+        readable = [one for one in inputs if not isinstance(one, str)] or [self._blank_inputs()]
         embeddings = self._embeddings(readable)
         rows = np.zeros((len(inputs), embeddings.shape[1]), dtype=np.float32)
         rows[which] = embeddings[: len(which)]
         return rows
 
+    def _blank_inputs(self) -> Inputs:
+        (made,) = self._inputs([self.blank])
+        if isinstance(made, str):
+            raise InvalidParameterError(
+                f"{self.name} model must come with a processor that takes its rows; that of {self.model!r} takes none, not even "
+                f"a blank one ({made}). Save the processor again with save_pretrained, or choose another model."
+            )
+        return made
+
     def _embeddings(self, inputs: Sequence[Any]) -> np.ndarray:
-        device = _device(self.device)
+        device = device_of(self.device)
         model = frozen_model(self.name, model_folder(self.name, self.model), self.part, self.weights_, device)
         rows: list[Any] = [None] * len(inputs)
         for which in _batches(inputs, self.rows_at_once(device)):
@@ -181,7 +190,7 @@ class FrozenEncoder(Encoder):
         return {
             "encoder": self.name,
             "weights": self.weights_,
-            "device": _device(self.device),
+            "device": device_of(self.device),
             **parameters,
             **versions_of(self.name, libraries, self.part.removesuffix("_model")),
         }
@@ -238,7 +247,8 @@ def _batches(inputs: Sequence[Inputs], size: int) -> Iterator[list[int]]:
             yield which + which[-1:] * (size - len(which))
 
 
-def _device(device: str) -> str:
+def device_of(device: str) -> str:
+    """Return the device, which is an accelerator for ``"auto"`` where there is one."""
     import torch
 
     if device != "auto":

@@ -108,8 +108,8 @@ class ImageEncoder(FrozenEncoder):
 def _pixels_or_reason(processor: Any, row: Any) -> Inputs | str:
     try:
         pixels = read_pixels(row)
-    # Damaged files make Pillow raise whatever the decoder of their format stumbles over.
+        made = processor(images=pixels, return_tensors="np", input_data_format="channels_last")
+    # Damaged files make Pillow raise whatever the decoder of their format stumbles over, and images of odd sizes the processor.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
-    made = processor(images=pixels, return_tensors="np", input_data_format="channels_last")
     return {name: np.asarray(value)[0] for name, value in made.items()}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from sklearn.preprocessing import StandardScaler
 
 from metafe.contracts import Channels, ImageBackbone, InvalidInputError, Seeds
 from metafe_transformers.frozen import why_no_model
 from metafe_transformers.pooling import Pooling
-from metafe_transformers.pretrained import Adapt, PretrainedBackbone
+from metafe_transformers.pretrained import CHUNK, Adapt, PretrainedBackbone
 from metafe_transformers.weights import load_image_processor, model_folder
 
 if TYPE_CHECKING:
@@ -27,8 +28,9 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):
         its image processor. It must be given.
     adapt : {"lora", "full", "frozen"}, default="lora"
         What is trained: small additions to the linear layers, which needs peft; all weights, for which a
-        ``learning_rate`` of about 2e-5 is usual; or nothing. For a frozen model the encoder ``image-encoder`` gives
-        features once and keeps them.
+        ``learning_rate`` of about 2e-5 is usual; or nothing. The features of an image by a frozen model are computed once
+        for all fits on the same training rows; the encoder ``image-encoder``, whose features depend on no other rows,
+        computes them once for all fits.
     rank : int, default=8
         Of the additions.
     alpha : float, default=16.0
@@ -48,6 +50,8 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):
         The layers of the model, so that loading an extractor does not need the model: all weights are saved with it.
     side_ : int
         Height and width to which images are stretched, as the model's processor says.
+    channel_means_, channel_scales_ : list of float
+        Of the training rows; for a frozen model alone, since metafe standardises otherwise.
 
     Notes
     -----
@@ -64,6 +68,11 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):
 
     name = "image-transformer"
     part = "vision_model"
+
+    @property
+    def standardise(self) -> Literal["channel", "none"]:  # type: ignore[override]
+        """How metafe standardises what is encoded: images by channel, and features not."""
+        return "channel" if self.trains else "none"
 
     def __init__(
         self,
@@ -89,7 +98,7 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):
         return why_no_model(self.name, self.model, example) or super().accepts(X)
 
     def fit(self, X: Any, y: np.ndarray | None, seeds: Seeds) -> ImageTransformer:
-        """Find the model, and fetch it where it must be; nothing is learned.
+        """Find the model, and fetch it where it must be; a frozen one is loaded, and channels are measured.
 
         Raises
         ------
@@ -100,20 +109,23 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):
         """
         super().fit(X, y, seeds)
         self.side_ = _side(load_image_processor(self.name, model_folder(self.name, self.model)))
+        if not self.trains:
+            images = self.images(X)
+            self.channel_means_, self.channel_scales_ = _channel_statistics(images)
+            self.load(images.shape[1:])
         return self
 
-    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """Make the network.
+    def prepared(self, rows: np.ndarray) -> np.ndarray:
+        """Return images standardised by channel."""
+        means, scales = (np.reshape(numbers, (-1, 1, 1)) for numbers in (self.channel_means_, self.channel_scales_))
+        return ((rows - means) / scales).astype(np.float32)
 
-        Parameters
-        ----------
-        input_shape : tuple of int
-            ``(C, H, W)``.
+    def _configuration(self) -> dict[str, Any]:
+        scale = {"means": self.channel_means_, "scales": self.channel_scales_, "side": self.side_}
+        return {**super()._configuration(), **scale}
 
-        Returns
-        -------
-        torch.nn.Module
-            Maps ``(b, C, H, W)`` to ``(b, d)``.
+    def module(self, row_shape: tuple[int, ...]) -> nn.Module:
+        """Return a module that maps images ``(b, C, H, W)`` to ``(b, d)``.
 
         Raises
         ------
@@ -126,12 +138,21 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):
 
         network = self.network()
         n_channels = network.config.num_channels
-        if input_shape[0] not in (1, n_channels):
+        if row_shape[0] not in (1, n_channels):
             raise InvalidInputError(
-                f"{self.name} needs images of 1 or {n_channels} channels; got {input_shape[0]}. Leave some out."
+                f"{self.name} needs images of 1 or {n_channels} channels; got {row_shape[0]}. Leave some out."
             )
         module = PooledVision(network, self.side_, self.pooling).eval()
-        return freeze_unused(module, torch.zeros(1, *input_shape)).train()
+        return freeze_unused(module, torch.zeros(1, *row_shape)).train()
+
+
+def _channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:
+    """Return mean and spread of each channel of ``(n, C, H, W)``, computed some images at a time."""
+    scaler = StandardScaler()
+    for start in range(0, len(images), CHUNK):
+        part = np.asarray(images[start : start + CHUNK], dtype=np.float64)
+        scaler.partial_fit(np.moveaxis(part, 1, -1).reshape(-1, part.shape[1]))
+    return scaler.mean_.tolist(), scaler.scale_.tolist()
 
 
 def _side(processor: Any) -> int:

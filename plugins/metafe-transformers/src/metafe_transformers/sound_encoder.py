@@ -29,7 +29,7 @@ class SoundEncoder(FrozenEncoder):
     seconds : float or None, default=10.0
         Longest part of a clip that counts, from its middle; None takes all of it, as far as the model goes.
     sample_rate : int, default=16000
-        Samples a second that arrays have; files have their own. Both are resampled to what the model wants.
+        Samples a second that arrays have, which cannot be seen in them; files have their own. Both are resampled to what the model wants.
     normalise : bool, default=True
         Whether embeddings are scaled to length one.
     errors : {"warn", "raise"}, default="warn"
@@ -45,8 +45,8 @@ class SoundEncoder(FrozenEncoder):
 
     Notes
     -----
-    Rows are files or arrays of samples, real from -1 to 1 or whole in the range of their type. Channels of files are
-    averaged. Each clip goes through the network alone and without padding, apart from what the model's own feature
+    Rows are files, arrays of samples in a list, or one array ``(n, n_samples)``: real numbers from -1 to 1, or whole ones in
+    the range of their type, those without a sign with silence in its middle. Channels of files are averaged. Each clip goes through the network alone and without padding, apart from what the model's own feature
     extractor adds (Whisper: silence to 30 seconds, over which is not averaged; AST: to its fixed length) and silence at
     the end of clips below a tenth of a second. A silent clip is a clip like any other.
 
@@ -59,7 +59,7 @@ class SoundEncoder(FrozenEncoder):
     Examples
     --------
     >>> SoundEncoder("facebook/hubert-base-ls960").accepts([np.zeros((2, 8))])
-    'sound-encoder needs files or arrays of samples, (n_samples,); row 0 is float64 of shape (2, 8). Pass such.'
+    'sound-encoder needs files or arrays of samples, (n_samples,); row 0 is float64 of shape (2, 8). Convert rows with numpy.asarray.'
     """
 
     name = "sound-encoder"
@@ -129,15 +129,16 @@ class SoundEncoder(FrozenEncoder):
         rate = int(extractor.sampling_rate)
         try:
             samples = read_samples(row, self.sample_rate, rate, self.seconds)
-        # Damaged files make soundfile raise whatever the decoder of their format stumbles over.
+            made = extractor(samples, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
+        # Damaged files make soundfile raise whatever the decoder of their format stumbles over, and odd clips the extractor.
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-        made = extractor(samples, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
         return {name: np.asarray(value)[0] for name, value in made.items()}
 
     def _why_not(self, i: int, row: Any) -> str | None:
         is_array = isinstance(row, np.ndarray)
         received = why_no_samples(row) if is_array else None if is_path(row) else f"a {type(row).__name__}"
         return received and (
-            f"{self.name} needs files or arrays of samples, (n_samples,); row {i} is {received}. Pass such."
+            f"{self.name} needs files or arrays of samples, (n_samples,); row {i} is {received}. "
+            "Convert rows with numpy.asarray."
         )

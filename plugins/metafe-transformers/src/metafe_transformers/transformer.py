@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from metafe.contracts import Seeds
 from metafe_transformers.pooling import Pooling
 from metafe_transformers.pretrained import Adapt, PretrainedBackbone
 
@@ -23,8 +24,8 @@ class Transformer(PretrainedBackbone):
         A name on the Hugging Face hub, or a folder; the same as that of the encoder.
     adapt : {"lora", "full", "frozen"}, default="lora"
         What is trained: small additions to the linear layers, which needs peft; all weights, for which a
-        ``learning_rate`` of about 2e-5 is usual; or nothing. For a frozen model the encoder ``text-encoder`` gives the
-        same features much faster.
+        ``learning_rate`` of about 2e-5 is usual; or nothing. A frozen model computes each row once; the encoder
+        ``text-encoder``, which does so too, gives the same features and saves no weights.
     rank : int, default=8
         Of the additions.
     alpha : float, default=16.0
@@ -76,19 +77,23 @@ class Transformer(PretrainedBackbone):
             "Use encoder='tokens'."
         )
 
-    def build(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """Make the network.
+    def fit(self, X: Any, y: np.ndarray | None, seeds: Seeds) -> Transformer:
+        """Find the model, and fetch it where it must be; a frozen one is loaded, and nothing is learned.
 
-        Parameters
-        ----------
-        input_shape : tuple of int
-            ``(length,)``.
-
-        Returns
-        -------
-        torch.nn.Module
-            Maps ids ``(b, length)``, in any type, to ``(b, d)``.
+        Raises
+        ------
+        InvalidParameterError
+            A parameter that cannot be, or a model that cannot be loaded.
+        MissingDependencyError
+            A model that is not on this machine, and the hub cannot be reached.
         """
+        super().fit(X, y, seeds)
+        if not self.trains:
+            self.load(np.shape(X)[1:])
+        return self
+
+    def module(self, row_shape: tuple[int, ...]) -> nn.Module:
+        """Return a module that maps ids ``(b, length)``, in any type, to ``(b, d)``."""
         from metafe_transformers.network import PooledTransformer
 
         return PooledTransformer(self.network(), self.config_.get("pad_token_id") or 0, self.pooling)

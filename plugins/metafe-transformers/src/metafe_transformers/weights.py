@@ -23,12 +23,15 @@ DECISIVE_FILES = [
     "config.json",
     "*processor_config.json",
     "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
     "vocab.*",
+    "merges.txt",
     "*.model",
     "*.safetensors",
     "pytorch_model*.bin",
 ]
-HASHED_BYTES = 2**20
 
 # Towers of models that read two kinds of rows, by the names that transformers has for them.
 Part = Literal["text_model", "vision_model", "audio_model"]
@@ -65,24 +68,28 @@ def model_folder(owner: str, model: str | Path | None) -> Path:
                 f"{str(model)!r} has no config.json. Pass the folder that has."
             )
         return folder
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(model)) or str(model).startswith("."):
+    if _looks_like_a_path(model):
         raise InvalidParameterError(
-            f"{owner} model must be a folder or a name on the Hugging Face hub; there is no folder {str(model)!r}. "
-            "Correct the path."
+            f"{owner} model must be a folder or a name on the Hugging Face hub; got {str(model)!r}, and there is no folder "
+            f"{str(folder.absolute())!r}. Correct the path."
         )
     return _fetched(owner, str(model))
 
 
 def fingerprint(folder: Path) -> str:
-    """Return what tells two models apart: a digest of the names, sizes, beginnings and ends of their files."""
+    """Return what tells two models apart: a digest of the names and contents of their files."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted({path for pattern in DECISIVE_FILES for path in folder.glob(pattern)}):
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            start = file.read(HASHED_BYTES)
-            file.seek(max(0, size - HASHED_BYTES))
-            digest.update(f"{path.name}/{size}/".encode() + start + file.read())
+        state = path.stat()
+        digest.update(f"{path.name}/{_digest_of(path.resolve(), state.st_size, state.st_mtime_ns)}/".encode())
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _digest_of(path: Path, size: int, changed: int) -> str:
+    """Return a digest of a file, read once for each state of it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @lru_cache(maxsize=2)
@@ -188,6 +195,14 @@ def most_tokens(config: Any, tokenizer: Any) -> int:
     """Return how many tokens the model takes."""
     positions = getattr(config, "max_position_embeddings", None) or tokenizer.model_max_length
     return int(min(positions, tokenizer.model_max_length))
+
+
+def _looks_like_a_path(model: str | Path | None) -> bool:
+    """Tell whether a folder is meant: names on the hub are a word, or two with one slash between them."""
+    name = str(model)
+    if isinstance(model, Path) or name.startswith(".") or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        return True
+    return "/" in name and Path(name).parent.is_dir()
 
 
 def _default_folder(owner: str) -> Path:

@@ -24,8 +24,9 @@ class Timm(LibraryNetwork):
     weights : str or None, default=None
         File of weights to begin with in their place, as timm or torch saves them.
     trainable : bool, default=True
-        Whether the weights are trained any further. Statistics of batch normalisation are those of the training rows in
-        either case.
+        Whether the weights are trained any further. If not, given weights keep their statistics of batch normalisation, and
+        the features of an image are computed once for all fits on the same training rows: they lie in metafe's cache.
+        Otherwise these statistics are those of the training rows.
     image_shape : tuple of int or None, default=None
         Shape of one image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``, when rows come flat.
     channels : {"auto", "first", "last"}, default="auto"

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from metafe_vision.library_network import LibraryNetwork
 
+# Branches that classify too while a network is trained, by the names that torchvision has for them.
+AUXILIARY = ("aux1", "aux2", "AuxLogits")
+
 
 class Torchvision(LibraryNetwork):
     """Any classifier of images of the library torchvision, without its last layer.
@@ -23,8 +26,9 @@ class Torchvision(LibraryNetwork):
     weights : str or None, default=None
         File of weights to begin with in their place: a state dict as ``torch.save`` or safetensors writes it.
     trainable : bool, default=True
-        Whether the weights are trained any further. Statistics of batch normalisation are those of the training rows in
-        either case.
+        Whether the weights are trained any further. If not, given weights keep their statistics of batch normalisation, and
+        the features of an image are computed once for all fits on the same training rows: they lie in metafe's cache.
+        Otherwise these statistics are those of the training rows.
     image_shape : tuple of int or None, default=None
         Shape of one image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``, when rows come flat.
     channels : {"auto", "first", "last"}, default="auto"
@@ -51,13 +55,27 @@ class Torchvision(LibraryNetwork):
         if input_shape[0] not in (1, 3):
             raise ValueError(f"it takes 1 or 3 channels, not {input_shape[0]}")
         from_hub = loads and self.weights is None
-        network = library.models.get_model(self.model, weights="DEFAULT" if from_hub else None)
-        classifier = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1]
-        network.set_submodule(classifier, nn.Identity())
+        # Said so that torchvision does not warn that its default will change.
+        options = {"init_weights": True} if self.model in ("googlenet", "inception_v3") and not from_hub else {}
+        network = library.models.get_model(self.model, weights="DEFAULT" if from_hub else None, **options)
+        removed = _remove_classifiers(network)
         if loads and self.weights is not None:
-            state = {k: v for k, v in _read(self.weights).items() if not k.startswith(f"{classifier}.")}
+            state = {k: v for k, v in _read(self.weights).items() if not k.startswith(removed)}
             network.load_state_dict(state)
         return nn.Sequential(_ThreeChannels(), network, nn.Flatten())
+
+
+def _remove_classifiers(network: nn.Module) -> tuple[str, ...]:
+    """Remove the last layer, and branches that classify too; return how the names of their weights begin."""
+    auxiliary = [name for name in AUXILIARY if getattr(network, name, None) is not None]
+    for name in auxiliary:
+        setattr(network, name, None)
+    if auxiliary:
+        network.aux_logits = False
+    # That of squeezenet is a convolution.
+    layers = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    network.set_submodule(layers[-1], nn.Identity())
+    return tuple(f"{name}." for name in (layers[-1], *AUXILIARY))
 
 
 def _read(path: str) -> dict[str, Any]:
