@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class ImageTransformer(PretrainedBackbone, ImageBackbone):
+class ImageTransformer(PretrainedBackbone, ImageBackbone):  # type: ignore[override]
     """A pretrained network on arrays of images, adapted by LoRA.
 
     Parameters

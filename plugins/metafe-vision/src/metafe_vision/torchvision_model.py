@@ -71,7 +71,7 @@ def _remove_classifiers(network: nn.Module) -> tuple[str, ...]:
     for name in auxiliary:
         setattr(network, name, None)
     if auxiliary:
-        network.aux_logits = False
+        network.aux_logits = False  # type: ignore[assignment]
     # That of squeezenet is a convolution.
     layers = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
     network.set_submodule(layers[-1], nn.Identity())
