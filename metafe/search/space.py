@@ -126,7 +126,7 @@ class Space:
         sources: dict[Option, tuple[Option, ...]] = {}
         if any(option.plugin.trains for option in found):
             sources = _sources(data, template, algorithms, tasks)
-        suited = {option: _suited(option, tuple(sources), data, template) for option in found}
+        suited = {option: _suited(option, tuple(sources), data, template, encoder) for option in found}
         found = [option for option in found if suited[option] or not option.plugin.trains]
         if not found:
             raise InvalidParameterError(_nothing_left("backbone", data))
@@ -308,22 +308,30 @@ def _suffix(choices: tuple[Option, ...], by_parent: list[tuple[Option, tuple[Opt
 
 
 def _suited(
-    backbone: Option, sources: tuple[Option, ...], data: TaskData, template: MetaFeatureExtractor
+    backbone: Option,
+    sources: tuple[Option, ...],
+    data: TaskData,
+    template: MetaFeatureExtractor,
+    encoder: Encoder | None,
 ) -> tuple[Option, ...]:
-    """Return the task sources that suit the rows that a backbone encodes; all where that is known after its fit alone."""
+    """Return the task sources that suit the rows that a backbone encodes; as far as that is known before its fit."""
     if not backbone.plugin.trains:
         return ()
     row = _encoded_row(backbone, data)
+    if row is not None:
+        encoded = data.with_x(np.broadcast_to(row, (len(data.x), *row.shape)))
+        sources = tuple(s for s in sources if s.plugin.selects_rows or not refusal(s, encoded))
+    augmented = _is_augmented(row, template, encoder)
+    return tuple(source for source in sources if augmented or not source.plugin.needs_augmentation)
+
+
+def _is_augmented(row: np.ndarray | None, template: MetaFeatureExtractor, encoder: Encoder | None) -> bool:
+    """Tell whether rows are augmented where nothing is drawn; True where that is not known."""
+    if template.augment != "auto":
+        return True
     if row is None:
-        return sources
-    encoded = data.with_x(np.broadcast_to(row, (len(data.x), *row.shape)))
-    augmented = template.augment != "auto" or bool(Decisions().augmentations("auto", row.shape, "classification"))
-    return tuple(
-        source
-        for source in sources
-        if (source.plugin.selects_rows or not refusal(source, encoded))
-        and (augmented or not source.plugin.needs_augmentation)
-    )
+        return encoder is None or encoder.default_augment != ()
+    return bool(Decisions(encoder=encoder).augmentations("auto", row.shape, "classification"))
 
 
 def _encoded_row(backbone: Option, data: TaskData) -> np.ndarray | None:

@@ -179,6 +179,26 @@ def test_an_encoder_says_which_augmentations_suit_its_rows():
     assert {p["augment"] for p in found} == {"auto", None, "noise"}
 
 
+@pytest.mark.parametrize("knows_its_rows", [True, False])
+def test_tasks_of_augmented_copies_need_an_encoder_whose_rows_are_augmented(knows_its_rows):
+    class Words(Encoder):
+        name = "words-for-test-space"
+        default_augment = ()
+
+    class Fitted(MLP):
+        name = "fitted-for-test-space"
+
+        def fit(self, X, y, seeds):
+            return self
+
+    backbone = MLP() if knows_its_rows else Fitted()
+    found = {
+        label: {p["tasks"] for p, _ in drawn(space_of(rows_of("unlabelled"), backbones=[backbone], encoder=encoder))}
+        for label, encoder in (("words", Words()), ("any", None))
+    }
+    assert found == {"words": {"clusters", "columns"}, "any": {"clusters", "columns", "augment"}}
+
+
 def test_a_condition_decides_whether_a_parameter_exists():
     ranges = {"anil": {"momentum": When(Float(0.5, 0.9), {"first_order": [True]})}}
     for parameters, _ in drawn(space_of(algorithms=ranges)):
