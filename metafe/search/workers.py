@@ -247,7 +247,7 @@ def _direct(team: _Team, tickets: Tickets) -> None:
                 seats[team.submit(seat)] = seat
             if not seats:
                 return
-            for future in wait(seats, return_when=FIRST_COMPLETED).done:
+            for future in _first_done(seats):
                 free.add(seat := seats.pop(future))
                 if (death := future.exception()) is None:
                     tickets.hand_in(future.result(), team.size)
@@ -258,6 +258,17 @@ def _direct(team: _Team, tickets: Tickets) -> None:
     finally:
         # A seat that an interrupt has caught between two lines counts as busy.
         team.stop(busy=set(range(team.size)) - free)
+
+
+def _first_done(futures: Collection[Future[Outcome]]) -> set[Future[Outcome]]:
+    """Wait for the first of some futures.
+
+    An interrupt that comes in the moment before a thread begins to wait is only noticed when the waiting is over, which may
+    be a whole trial later; so it is over every second.
+    """
+    while not (done := wait(futures, timeout=1.0, return_when=FIRST_COMPLETED).done):
+        pass
+    return done
 
 
 def _here(tickets: Tickets, n_threads: int) -> None:

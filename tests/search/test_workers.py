@@ -96,7 +96,8 @@ def test_what_an_objective_raises_by_mistake_reaches_the_caller(study: Study) ->
     for n_jobs in (1, 2):
         with pytest.raises(ZeroDivisionError):
             run(study, Mistaken(), 6, n_jobs)
-    assert "RUNNING" not in numbers_by_state(study)
+    # One whose worker was sent home before it had written its name is given up later, when time tells.
+    assert workers_of(study, TrialState.RUNNING) == []
 
 
 def test_an_interrupted_parent_takes_its_workers_with_it(study: Study) -> None:
