@@ -72,7 +72,13 @@ def test_tabpfn_represents_rows_as_the_library_does(rows, save_tabpfn, architect
     X, y = rows
     weights = save_tabpfn(architecture)
     classifier = TabPFNClassifier(
-        model_path=weights, n_estimators=1, device="cpu", fit_mode="fit_with_cache", random_state=0
+        model_path=weights,
+        n_estimators=1,
+        device="cpu",
+        fit_mode="fit_with_cache",
+        # By itself it takes bfloat16 on machines that have it.
+        inference_precision=torch.float32,
+        random_state=0,
     )
     expected = classifier.fit(X[:60], y[:60]).get_embeddings(X[60:])[0]
     embeddings = TabPFN(weights).fit(X[:60], y[:60], Seeds(0)).encode(X[60:])
