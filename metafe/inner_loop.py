@@ -19,6 +19,8 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
+from metafe.contracts.learner import full_precision
+
 Parameters = dict[str, Tensor]
 Rates = Mapping[str, "Tensor | float"]
 InnerLoss = Callable[[Parameters, Parameters, int], Tensor]
@@ -127,7 +129,7 @@ class InnerLoop:
     def _step(
         self, loss: InnerLoss, step: int, adapted: Parameters, slots: Parameters, shared: Parameters, rate: Rates
     ) -> tuple[Parameters, Parameters]:
-        with full_precision(adapted):
+        with full_precision(next(iter(adapted.values())).device):
             gradients = self._gradients(loss, step, adapted, shared)
         if self.optimizer == "adam":
             directions, slots = _adam_directions(gradients, slots, step, self.momentum)
@@ -163,11 +165,6 @@ class InnerLoop:
             return dict(zip(moved, found, strict=True))
 
         return gradients
-
-
-def full_precision(tensors: Mapping[str, Tensor]) -> torch.autocast:
-    """Return a context without autocast on the device of some tensors."""
-    return torch.autocast(next(iter(tensors.values())).device.type, enabled=False)
 
 
 def _descend(parameter: Tensor, direction: Tensor, rate: Tensor | float) -> Tensor:

@@ -25,14 +25,13 @@ from metafe.contracts import (
     sum_losses,
     task_loss,
 )
-from metafe.contracts.learner import at_least_float32
+from metafe.contracts.learner import at_least_float32, full_precision
 from metafe.inner_loop import (
     InnerLoop,
     Parameters,
     Rates,
     TaskNetwork,
     draws_in_training,
-    full_precision,
     stands_threads,
     stands_vectorising,
 )
@@ -109,7 +108,7 @@ class Episode:
     def predict(self, parameters: Parameters, x: Tensor, statistics: Parameters | None = None) -> Tensor:
         """Return the network's outputs for rows ``([T,] b, *input_shape)``, ``([T,] b, n_outputs)``."""
         features = self.network({**body_of(parameters), **(statistics or {})}, x)
-        with full_precision(parameters):
+        with full_precision(x.device):
             return apply_linear(at_least_float32(features), *(parameters[name] for name in HEAD))
 
     def statistics(self, parameters: Parameters, x: Tensor) -> Parameters:
@@ -263,7 +262,7 @@ class GradientAlgorithm(Labelled):
         """Return the outputs for query rows under these parameters."""
         statistics: Parameters = {}
         if self.batch_statistics == "support":
-            with full_precision(parameters):
+            with full_precision(batch.support_x.device):
                 statistics = episode.statistics(parameters, batch.support_x)
         return episode.predict(parameters, batch.query_x, statistics)
 

@@ -26,8 +26,9 @@ from metafe.contracts import (
     check_positive,
     check_sizes,
 )
+from metafe.contracts.learner import full_precision
 from metafe.contracts.spaces import SearchSpace
-from metafe.inner_loop import InnerLoop, Parameters, Rates, full_precision
+from metafe.inner_loop import InnerLoop, Parameters, Rates
 
 
 class IMAML(GradientAlgorithm):
@@ -142,7 +143,7 @@ class IMAML(GradientAlgorithm):
         with torch.no_grad():
             solution = self._solve(episode, start, shared, batch.support_x, batch.support_y, context)
             gradient, (loss, predicted) = self._query_gradient(episode, batch, solution, shared)
-            with full_precision(start):
+            with full_precision(batch.support_x.device):
                 implicit = self._implicit_gradient(episode, batch, solution, shared, gradient)
         return carry_gradient(loss, list(start.values()), [implicit[name] for name in start]), predicted
 

@@ -53,7 +53,8 @@ class HeadAlgorithm(MetaAlgorithm):
     -----
     In training, batch normalisation uses the statistics of all rows that the body sees at once: those of the whole batch, or,
     where that is more than memory and caches like (256 rows, or more small ones), of as many of its tasks as
-    are not; an accelerator sees twenty times as many at once. Such "ghost batches" are those of Hoffer, Hubara and Soudry, "Train longer, generalize better", 2017.
+    are not; an accelerator sees twenty times as many at once. Such "ghost batches" are those of Hoffer, Hubara and Soudry,
+    "Train longer, generalize better", 2017.
     """
 
     adapts_features = False
@@ -139,7 +140,7 @@ class HeadAlgorithm(MetaAlgorithm):
 
     def _loss_of_group(self, learner: Learner, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         support, query = features_of_batch(learner.backbone, batch)
-        with _full_precision(support.device.type):
+        with full_precision(support.device):
             state = self.fit_head(learner, support, batch.support_y, batch.n_way)
             predicted = self.apply_head(learner, state, query)
             return self.head_loss(predicted, batch.query_y), predicted
@@ -184,5 +185,6 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.itemsize < 4 else x
 
 
-def _full_precision(device_type: str):  # type: ignore[no-untyped-def]
-    return torch.autocast(device_type, enabled=False)
+def full_precision(device: torch.device) -> torch.autocast:
+    """Return a context without autocast on a device."""
+    return torch.autocast(device.type, enabled=False)
