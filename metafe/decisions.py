@@ -59,9 +59,9 @@ class Decisions:
             self.said["backbone"] = "identity, since there is no y to learn from and no task to be made without"
             return resolve("backbone", "identity")
         if self.encoder is not None and self.encoder.default_backbone is not None:
-            name = self.encoder.default_backbone
-            self.said["backbone"] = f"{name}, since {self.encoder.name} has encoded the rows"
-            return resolve("backbone", name)
+            backbone = resolve("backbone", self.encoder.default_backbone)
+            self.said["backbone"] = f"{backbone.name}, since {self.encoder.name} has encoded the rows"
+            return backbone
         if _are_images(X):
             self.said["backbone"] = "conv4, since rows are images"
             return resolve("backbone", "conv4")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from metafe.contracts.plugin import Plugin
 from metafe.contracts.seeds import Seeds
+
+if TYPE_CHECKING:
+    from metafe.contracts.backbone import Backbone
 
 
 class Encoder(Plugin):
@@ -27,8 +30,9 @@ class Encoder(Plugin):
     takes_for_granted : str
         What it cannot see in the rows and supposes with its defaults, such as a sample rate; said in ``decisions_`` where
         ``encoder="auto"`` has taken it.
-    default_backbone : str or None
-        What ``backbone="auto"`` takes for its arrays; None leaves that to their shape.
+    default_backbone : str, Backbone or None
+        What ``backbone="auto"`` takes for its arrays, a name or, as a property, one that shares settings with the encoder;
+        None leaves that to their shape.
     default_augment : tuple of str or None
         What ``augment="auto"`` takes for its arrays; None leaves that to their shape.
 
@@ -50,8 +54,12 @@ class Encoder(Plugin):
     reads: ClassVar[str] = ""
     by_default: ClassVar[bool] = True
     takes_for_granted: ClassVar[str] = ""
-    default_backbone: ClassVar[str | None] = None
     default_augment: ClassVar[tuple[str, ...] | None] = None
+
+    # A property, so that subclasses may have a property too; a plain class attribute does as well.
+    @property
+    def default_backbone(self) -> str | Backbone | None:  # noqa: D102 - described with the attributes
+        return None
 
     def accepts(self, X: Any) -> str | None:
         """Say why ``X`` cannot be encoded.

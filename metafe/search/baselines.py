@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metafe.contracts import Encoder, TaskData
+from metafe.contracts import Backbone, Encoder, TaskData
 from metafe.search.attributes import BASELINE, CHOSEN, GIVEN
 from metafe.search.options import Option, effective_parameters
 from metafe.search.space import Parameters, Space, untrained
@@ -29,11 +29,13 @@ def is_label_free(trial: FrozenTrial) -> bool:
     return trial.user_attrs.get(BASELINE) in LABEL_FREE
 
 
-def baselines(data: TaskData, encoder: Encoder | None = None) -> dict[str, Parameters]:
+def baselines(space: Space, data: TaskData, encoder: Encoder | None = None) -> dict[str, Parameters]:
     """Return the parameters of each baseline that fits the data.
 
     Parameters
     ----------
+    space : Space
+        Whose network is trained plainly where it is the one that ``"auto"`` takes.
     data : TaskData
         Rows to train on.
     encoder : Encoder or None, default=None
@@ -54,7 +56,7 @@ def baselines(data: TaskData, encoder: Encoder | None = None) -> dict[str, Param
         found["LDA"] = {"backbone": "sklearn", "backbone__transformer": "lda"}
         found["NCA"] = {"backbone": "sklearn", "backbone__transformer": "nca"}
     found = {name: parameters | untrained() for name, parameters in found.items()}
-    return found | _supervised(data, encoder)
+    return found | _supervised(space, data, encoder)
 
 
 def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None) -> list[Parameters]:
@@ -75,7 +77,7 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     """
     usual = _automatic_tasks(data)
     trained = [(o, list(s)) for o, s in zip(space.backbones, space.backbone_sources, strict=True) if s]
-    trained.sort(key=lambda pair: pair[0].plugin.name != _automatic_backbone(data, encoder))
+    trained.sort(key=lambda pair: pair[0].plugin.name != _automatic_backbone(data, encoder).name)
     pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
     pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
     return [
@@ -105,11 +107,11 @@ def enqueue_first(
     """
     if study.get_trials(deepcopy=False):
         return
-    first = baselines(data, encoder)
+    first = baselines(space, data, encoder)
     for name, parameters in first.items():
         # Choices that come near would tell the sampler something else than what was tried.
         choices = space.fixed(parameters) if space.contains(parameters) else None
-        _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(parameters)})
+        _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(space.to_json(parameters))})
     tried = [effective_parameters(parameters) for parameters in first.values()]
     listed = [p for p in space.list_settings() if effective_parameters(p) not in tried]
     for parameters in [*warm, *listed, *default_recipes(space, data, encoder)]:
@@ -120,19 +122,22 @@ def _enqueue(study: Study, choices: Mapping[str, Any] | None, attributes: Mappin
     study.enqueue_trial(dict(choices or {}), user_attrs=dict(attributes) | {CHOSEN: choices is not None})
 
 
-def _supervised(data: TaskData, encoder: Encoder | None) -> dict[str, Parameters]:
+def _supervised(space: Space, data: TaskData, encoder: Encoder | None) -> dict[str, Parameters]:
     source = _automatic_tasks(data)
     if data.kind == "unlabelled" or source is None:
         return {}
-    return {SUPERVISED: {"backbone": _automatic_backbone(data, encoder), "tasks": source, "algorithm": "supervised"}}
+    usual = _automatic_backbone(data, encoder)
+    own = [option for option in space.backbones if option.plugin.name == usual.name]
+    network = own[0] if own else Option("backbone", usual.name, usual)
+    return {SUPERVISED: network.parameters({}) | {"tasks": source, "algorithm": "supervised"}}
 
 
-def _automatic_backbone(data: TaskData, encoder: Encoder | None) -> str:
+def _automatic_backbone(data: TaskData, encoder: Encoder | None) -> Backbone:
     from metafe.decisions import Decisions
 
     # What auto would take if there were something to learn from.
     kind = "classification" if data.kind == "unlabelled" else data.kind
-    return Decisions(encoder=encoder).backbone("auto", data.x, kind).name
+    return Decisions(encoder=encoder).backbone("auto", data.x, kind)
 
 
 def _automatic_tasks(data: TaskData) -> str | None:

@@ -122,7 +122,7 @@ class Space:
         """
         explicit = backbones is not None or template.backbone != "auto"
         options = collect_options("backbone", backbones, template.backbone, lambda backbone: _problem(data))
-        found = _accepting(options, data, explicit)
+        found = _accepting(options if explicit else _sharing_settings(options, encoder), data, explicit)
         sources: dict[Option, tuple[Option, ...]] = {}
         if any(option.plugin.trains for option in found):
             sources = _sources(data, template, algorithms, tasks)
@@ -283,6 +283,14 @@ class Space:
         name = chooser.value(f"augment{suffix}", "augment", choices, "auto")
         chosen = next((option for option in options if option.label == name), None)
         return {"augment": name} if chosen is None else _choose_values(chooser, chosen, suffix)
+
+
+def _sharing_settings(options: list[Option], encoder: Encoder | None) -> list[Option]:
+    """Return the options with the backbone that an encoder brings in the place of its namesake."""
+    brought = None if encoder is None else encoder.default_backbone
+    if not isinstance(brought, Backbone):
+        return options
+    return [replace(option, plugin=brought) if option.plugin.name == brought.name else option for option in options]
 
 
 def _is_listed(option: Option) -> bool:

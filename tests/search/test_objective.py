@@ -140,7 +140,7 @@ def test_memory_and_losses_that_are_not_finite_fail_a_trial(brief, blobs, extrac
 
 
 def test_if_every_trial_fails_one_error_groups_the_causes(brief, blobs, monkeypatch):
-    monkeypatch.setattr("metafe.search.baselines.baselines", lambda data, encoder: {})
+    monkeypatch.setattr("metafe.search.baselines.baselines", lambda space, data, encoder: {})
     search = brief(extractor=template(), backbones=[Faulty()], algorithms="protonet", n_trials=3)
     with pytest.raises(SearchError, match=r"3 failures: \(3 times\) backbone faulty-in-search: ZeroDivisionError"):
         search.fit(*blobs)
@@ -230,7 +230,7 @@ def test_a_trial_that_the_end_of_the_time_cuts_off_is_tried_again(brief, blobs, 
 
 
 def test_a_trial_that_is_all_there_is_counts_until_there_is_more(brief, blobs, patient, tmp_path, monkeypatch):
-    monkeypatch.setattr("metafe.search.baselines.baselines", lambda data, encoder: {})
+    monkeypatch.setattr("metafe.search.baselines.baselines", lambda space, data, encoder: {})
     patient.interrupt_at = 2
     search = brief(extractor=template(backbone="mlp", algorithm=patient.name), storage=tmp_path / "study.log")
     with pytest.warns(TrainingInterruptedWarning):

@@ -179,6 +179,28 @@ def test_an_encoder_says_which_augmentations_suit_its_rows():
     assert {p["augment"] for p in found} == {"auto", None, "noise"}
 
 
+def test_an_encoder_brings_a_backbone_that_shares_its_settings():
+    class Words(Encoder):
+        name = "words-with-backbone-for-test-space"
+
+        def __init__(self, width=24):
+            self.width = width
+
+        @property
+        def default_backbone(self):
+            return MLP(width=self.width)
+
+    space, data = space_of(encoder=Words()), rows_of()
+    (mlp,) = [option for option in space.backbones if option.plugin.name == "mlp"]
+    assert mlp.plugin.width == 24
+    assert default_recipes(space, data, Words())[0]["backbone__width"] == 24
+    assert baselines(space, data, Words())["supervised"]["backbone__width"] == 24
+    narrowed = space_of(encoder=Words(), backbones=["identity"])
+    assert baselines(narrowed, data, Words())["supervised"]["backbone__width"] == 24
+    named = space_of(encoder=Words(), backbones=[MLP(width=8)])
+    assert baselines(named, data, Words())["supervised"]["backbone__width"] == 8
+
+
 @pytest.mark.parametrize("knows_its_rows", [True, False])
 def test_tasks_of_augmented_copies_need_an_encoder_whose_rows_are_augmented(knows_its_rows):
     class Words(Encoder):
@@ -277,15 +299,26 @@ def test_default_recipes_are_those_of_the_extractor():
     assert first == {"backbone": "mlp", "tasks": "classes", "algorithm": "protonet"}
 
 
+def _names_of_baselines(data):
+    return list(baselines(space_of(data), data))
+
+
 def test_baselines_fit_the_data():
-    assert list(baselines(rows_of())) == ["standardised rows", "rows on one scale", "PCA", "LDA", "NCA", "supervised"]
-    assert list(baselines(rows_of("unlabelled"))) == ["standardised rows", "rows on one scale", "PCA"]
-    assert list(baselines(rows_of("regression", (8, 8)))) == ["standardised rows", "PCA", "supervised"]
+    assert _names_of_baselines(rows_of()) == [
+        "standardised rows",
+        "rows on one scale",
+        "PCA",
+        "LDA",
+        "NCA",
+        "supervised",
+    ]
+    assert _names_of_baselines(rows_of("unlabelled")) == ["standardised rows", "rows on one scale", "PCA"]
+    assert _names_of_baselines(rows_of("regression", (8, 8))) == ["standardised rows", "PCA", "supervised"]
 
 
 def test_the_supervised_baseline_is_a_choice_of_the_space():
     space = space_of()
-    parameters = baselines(rows_of())["supervised"]
+    parameters = baselines(space, rows_of())["supervised"]
     assert space.contains(parameters)
     assert effective_parameters(space.suggest(FixedTrial(space.fixed(parameters)))) == effective_parameters(parameters)
     assert not space_of(backbones={"mlp": {"width": Int(2, 3)}}).contains(parameters)

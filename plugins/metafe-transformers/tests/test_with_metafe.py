@@ -60,6 +60,7 @@ def test_texts_are_what_an_extractor_takes(model, texts):
     adapted = extractor(Transformer(model), augment="auto").set_params(encoder=Tokens(model)).fit(rows, y)
     assert adapted.transform(rows[:3]).shape == (3, 16)
     assert adapted.decisions_["augment"].startswith("none")
+    assert Tokens(model).default_backbone.model == model
 
 
 def test_a_search_over_what_texts_become_runs_to_its_end(model, texts):

@@ -10,6 +10,7 @@ import numpy as np
 from metafe.contracts import Encoder, Seeds, check_sizes
 from metafe_transformers.frozen import Errors
 from metafe_transformers.texts import padded, readable_texts, token_ids, why_not_text
+from metafe_transformers.transformer import Transformer
 from metafe_transformers.weights import load_config, load_tokenizer, model_folder, most_tokens, part_of_config
 
 # Kernels are fastest on such lengths.
@@ -48,7 +49,6 @@ class Tokens(Encoder):
     reads = "text"
     # Embeddings are what text becomes unless somebody asks for tokens.
     by_default = False
-    default_backbone = "transformer"
     # Ids are no quantities.
     default_augment = ()
 
@@ -58,6 +58,10 @@ class Tokens(Encoder):
         self.model = model
         self.max_length = max_length
         self.errors = errors
+
+    @property
+    def default_backbone(self) -> Transformer:  # noqa: D102 - described in the base class
+        return Transformer(str(self.model))
 
     def accepts(self, X: Any) -> str | None:
         """Say why rows are not texts."""
