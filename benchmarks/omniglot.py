@@ -44,7 +44,7 @@ def read_characters(archive: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def extractor(seed: int, max_steps: int, verbose: int) -> MetaFeatureExtractor:
     """Return the settings that did best on held-out classes of small1."""
     return MetaFeatureExtractor(
-        Conv4(),
+        Conv4(width=96),
         "protonet",
         ClassTasks(n_way=20, n_shot=1, n_query=5, within_groups=0.5),
         augment=["rotate90", Affine(rotation=15, scale=0.15, shear=15, shift=0.1)],

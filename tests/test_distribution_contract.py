@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import nullcontext
 
 import pytest
 
@@ -43,6 +44,17 @@ def test_public_imports_pass(make):
     checks = make()
     checks.test_it_imports_what_metafe_makes_public()
     checks.test_what_it_imports_is_exported()
+
+
+@pytest.mark.parametrize(("says", "right"), [("0.5 of 1", True), ("0.52 of 1", True), ("0.6 of 1", False), ("", False)])
+def test_a_readme_that_says_something_else_is_found(make, tmp_path, monkeypatch, says, right):
+    (tmp_path / "package" / "tests").mkdir(parents=True)
+    monkeypatch.setattr("inspect.getfile", lambda _: str(tmp_path / "package" / "tests" / "test_mine.py"))
+    page = f"A block.\n\n```python\nhalf = 1 / 2\nprint(half, 'of 1')\n```\n\n    {says}\n"
+    (tmp_path / "package" / "README.md").write_text(page)
+    checks = make()
+    with nullcontext() if right else pytest.raises(AssertionError):
+        checks.test_its_readme_prints_what_it_says(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(

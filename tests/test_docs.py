@@ -98,6 +98,12 @@ class TestRidgeHeadOfThePage(MetaAlgorithmContract):
         return plugins_page["RidgeHead"]()
 
 
+class TestEarlyStoppedHeadOfThePage(MetaAlgorithmContract):
+    @pytest.fixture
+    def plugin(self, plugins_page):
+        return plugins_page["EarlyStoppedHead"]()
+
+
 class TestOneAgainstRestOfThePage(TaskSourceContract):
     @pytest.fixture
     def plugin(self, plugins_page):
@@ -129,7 +135,9 @@ def public_objects() -> list[str]:
     """Return the dotted name of every public class and function, and of their public methods."""
     found = []
     for module, name in [
-        (m, n) for m in ("metafe", "metafe.contracts", "metafe.testing") for n in import_module(m).__all__
+        (m, n)
+        for m in ("metafe", "metafe.contracts", "metafe.inner_loop", "metafe.testing")
+        for n in import_module(m).__all__
     ]:
         value = getattr(import_module(module), name)
         if inspect.isclass(value) or inspect.isfunction(value):

@@ -126,7 +126,11 @@ class Space:
         sources: dict[Option, tuple[Option, ...]] = {}
         if any(option.plugin.trains for option in found):
             sources = _sources(data, template, algorithms, tasks)
-        suited = {option: _suited(option, tuple(sources), data, template, encoder) for option in found}
+        rows = {option: _encoded_row(option, data) for option in found if option.plugin.trains}
+        suited = {
+            option: _suited(rows[option], tuple(sources), data, template, encoder) if option in rows else ()
+            for option in found
+        }
         found = [option for option in found if suited[option] or not option.plugin.trains]
         if not found:
             raise InvalidParameterError(_nothing_left("backbone", data))
@@ -141,7 +145,7 @@ class Space:
             algorithms=tuple(sources.values()),
             settings=settings,
             augmentations=tuple(
-                _augmentations(option, data, encoder) if "augment" in settings else () for option in drawn
+                _augmentations(rows.get(option), data, encoder) if "augment" in settings else () for option in drawn
             ),
             listed=listed if drawn != listed else (),
             optimizer=template.optimizer,
@@ -316,16 +320,13 @@ def _suffix(choices: tuple[Option, ...], by_parent: list[tuple[Option, tuple[Opt
 
 
 def _suited(
-    backbone: Option,
+    row: np.ndarray | None,
     sources: tuple[Option, ...],
     data: TaskData,
     template: MetaFeatureExtractor,
     encoder: Encoder | None,
 ) -> tuple[Option, ...]:
-    """Return the task sources that suit the rows that a backbone encodes; as far as that is known before its fit."""
-    if not backbone.plugin.trains:
-        return ()
-    row = _encoded_row(backbone, data)
+    """Return the task sources that suit rows like an encoded one; as far as that is known before the backbone's fit."""
     if row is not None:
         encoded = data.with_x(np.broadcast_to(row, (len(data.x), *row.shape)))
         sources = tuple(s for s in sources if s.plugin.selects_rows or not refusal(s, encoded))
@@ -349,9 +350,8 @@ def _encoded_row(backbone: Option, data: TaskData) -> np.ndarray | None:
     return np.asarray(backbone.plugin.encode(data.x[data.rows[:1]])[0])
 
 
-def _augmentations(backbone: Option, data: TaskData, encoder: Encoder | None) -> tuple[Option, ...]:
-    """Return the augmentations that suit the rows that a backbone encodes; none where that is known after its fit alone."""
-    row = _encoded_row(backbone, data) if backbone.plugin.trains else None
+def _augmentations(row: np.ndarray | None, data: TaskData, encoder: Encoder | None) -> tuple[Option, ...]:
+    """Return the augmentations that suit rows like an encoded one; none where that is known after the backbone's fit alone."""
     if row is None:
         return ()
     problem = replace(_problem(data), input_shape=row.shape)

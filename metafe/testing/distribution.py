@@ -5,16 +5,31 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 import subprocess
 import sys
+import textwrap
+import warnings
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import redirect_stdout
 from functools import cache
 from importlib import import_module
 from importlib.metadata import version
+from io import StringIO
 from pathlib import Path
 from typing import Any, ClassVar
 
-PUBLIC_MODULES = frozenset({"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing"})
+import pytest
+
+from metafe.contracts import MetafeWarning
+
+# The built-ins are there to be derived from, too.
+_BUILT_INS = ("algorithms", "augmentations", "backbones", "inner_loop", "tasks")
+PUBLIC_MODULES = frozenset(
+    {"metafe", "metafe.contracts", "metafe.plugins", "metafe.testing", *(f"metafe.{name}" for name in _BUILT_INS)}
+)
+_BLOCK = re.compile(r"^```python\n(.*?)^```\n(?:\n((?: {4}[^\n]*\n)+))?", re.S | re.M)
+_DECIMAL = re.compile(r"\d+\.\d+")
 _LIST = """
 import json, sys
 from metafe.plugins import registry
@@ -85,6 +100,25 @@ class DistributionContract:
                 assert not hidden, (
                     f"{path.name} must import exported names; line {node.lineno} imports {sorted(hidden)}."
                 )
+
+    def test_its_readme_prints_what_it_says(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Check the blocks of Python in the README beside the folder of tests, run one after the other in an empty folder.
+
+        What a block prints follows it, indented by four blanks; numbers with decimals may be off by 0.05, since their last
+        digits differ between machines.
+        """
+        page = Path(inspect.getfile(type(self))).parents[1] / "README.md"
+        monkeypatch.chdir(tmp_path)
+        names: dict[str, Any] = {"__name__": "readme"}
+        for block, said in _BLOCK.findall(page.read_text(encoding="utf-8")):
+            printed = StringIO()
+            with redirect_stdout(printed), warnings.catch_warnings():
+                warnings.simplefilter("ignore", MetafeWarning)
+                exec(compile(block, str(page), "exec"), names)  # noqa: S102 - the page's own code
+            wanted, received = textwrap.dedent(said), printed.getvalue()
+            assert _DECIMAL.sub("#", received) == _DECIMAL.sub("#", wanted)
+            numbers = [[float(number) for number in _DECIMAL.findall(text)] for text in (received, wanted)]
+            assert numbers[0] == pytest.approx(numbers[1], abs=0.05)
 
     def _imports(self) -> Iterator[tuple[Path, ast.Import | ast.ImportFrom]]:
         folders = [Path(str(import_module(self.package).__file__)).parent, Path(inspect.getfile(type(self))).parent]

