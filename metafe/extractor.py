@@ -446,7 +446,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
         recipe = self._recipe(decisions, data)
         notify("metafe_fit_started", extractor=self, settings=vars(recipe.settings))
-        learned = fit_model(recipe, data, *split_data(data, recipe))
+        train, valid = split_data(data, recipe)
+        if recipe.source is not None and recipe.validation_fraction and valid is None:
+            decisions.said["validation"] = "none, since too little would be left of one side"
+        learned = fit_model(recipe, data, train, valid)
         kept = self._judge(learned, recipe, data)
         if kept is not learned:
             decisions.keep_rows(kept.model.backbone, compared=self.validation_ is not None)

@@ -300,6 +300,17 @@ class TestAdapting:
         assert np.abs(far - near).max() < 5, "a few small steps from what was learned do not get there"
 
 
+def test_that_nothing_is_held_out_is_said(small):
+    few = small("mlp").fit(np.random.default_rng(0).normal(size=(9, 4)), np.repeat([0, 1, 2], 3))
+    assert few.decisions_["validation"].startswith("none")
+    many = small("mlp").fit(np.random.default_rng(0).normal(size=(60, 4)), np.repeat(np.arange(6), 10))
+    assert "validation" not in many.decisions_
+    unwanted = small("mlp", validation_fraction=0).fit(
+        np.random.default_rng(0).normal(size=(9, 4)), np.repeat([0, 1, 2], 3)
+    )
+    assert "validation" not in unwanted.decisions_
+
+
 class TestWithoutLabels:
     def test_features_are_the_standardised_rows(self, blobs):
         X, _ = blobs
