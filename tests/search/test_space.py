@@ -15,6 +15,7 @@ from metafe import MetaFeatureExtractor, MetafeError
 from metafe.algorithms import MAML
 from metafe.backbones import MLP, SklearnTransformer
 from metafe.contracts import Augmentation, Backbone, Categorical, Encoder, Float, Int, TaskData, When
+from metafe.decisions import Decisions
 from metafe.search.baselines import baselines, default_recipes
 from metafe.search.choosing import nearest
 from metafe.search.options import effective_parameters
@@ -190,6 +191,7 @@ def test_an_encoder_brings_a_backbone_that_shares_its_settings():
         def default_backbone(self):
             return MLP(width=self.width)
 
+    assert Decisions(encoder=Words()).backbone("auto", rows_of().x, "classification").width == 24
     space, data = space_of(encoder=Words()), rows_of()
     (mlp,) = [option for option in space.backbones if option.plugin.name == "mlp"]
     assert mlp.plugin.width == 24

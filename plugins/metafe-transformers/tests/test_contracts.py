@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from metafe_transformers import ImageEncoder, ImageTransformer, SoundEncoder, TextEncoder, Tokens, Transformer
+from metafe_transformers import (
+    ImageEncoder,
+    ImageTransformer,
+    SoundEncoder,
+    SoundInputs,
+    SoundTransformer,
+    TextEncoder,
+    Tokens,
+    Transformer,
+)
 
 from metafe.contracts import Seeds
 from metafe.testing import BackboneContract, EncoderContract
@@ -73,6 +82,35 @@ class TestSoundEncoder(EncoderContract):
     @pytest.fixture
     def rows(self, sound_files):
         return sound_files
+
+
+class TestSoundInputs(EncoderContract):
+    @pytest.fixture(params=["wav2vec2", "whisper", "ast"])
+    def plugin(self, request, saved):
+        return SoundInputs(saved(request.param), seconds=0.3)
+
+    @pytest.fixture
+    def rows(self, sound_files):
+        return sound_files
+
+
+class TestSoundTransformer(BackboneContract):
+    @pytest.fixture(
+        params=[
+            ("wav2vec2", {"rank": 2, "pooling": "last"}),
+            ("ast", {"adapt": "full", "pooling": "cls"}),
+            ("hubert", {"adapt": "frozen"}),
+        ],
+        ids=lambda param: param[0],
+    )
+    def plugin(self, request, saved):
+        name, parameters = request.param
+        return SoundTransformer(saved(name), **parameters)
+
+    @pytest.fixture
+    def data(self, plugin, clips):
+        rows = [clip[i : i + 900] for clip in clips for i in (0, 100, 200)]
+        return SoundInputs(plugin.model, 0.3, 4000).fit(rows, Seeds(0)).encode(rows), np.arange(18) % 6
 
 
 class TestImageTransformer(BackboneContract):

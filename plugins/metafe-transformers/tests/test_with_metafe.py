@@ -12,7 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from metafe_transformers import ImageEncoder, ImageTransformer, SoundEncoder, TextEncoder, Tokens, Transformer
+from metafe_transformers import (
+    ImageEncoder,
+    ImageTransformer,
+    SoundEncoder,
+    SoundInputs,
+    SoundTransformer,
+    TextEncoder,
+    Tokens,
+    Transformer,
+)
 from metafe_transformers.weights import DEFAULT_PACKAGE
 
 import metafe
@@ -122,8 +131,8 @@ def test_saved_features_are_the_same_in_another_process(model, texts, saved, ima
     monkeypatch.setenv("METAFE_CACHE", "off")
     ids, pixels = ids_of(model, texts)[0], np.tile(images, (15, 1, 1, 1))
     words = np.array([f"{text} {i}" for i, text in enumerate(texts * 15)])
-    of_text, of_images = (
-        str(shutil.copytree(folder, tmp_path / Path(folder).name)) for folder in (model, saved("vit"))
+    of_text, of_images, of_sound = (
+        str(shutil.copytree(folder, tmp_path / Path(folder).name)) for folder in (model, saved("vit"), saved("hubert"))
     )
     several = {
         "text-lora": (extractor(Transformer(of_text)), ids),
@@ -134,6 +143,10 @@ def test_saved_features_are_the_same_in_another_process(model, texts, saved, ima
         "images-lora": (extractor(ImageTransformer(of_images)), pixels),
         "images-fixed": (extractor(ImageTransformer(of_images, "frozen"), algorithm="protonet"), pixels),
         "images-frozen": (extractor("identity", encoder=ImageEncoder(saved("vit"))), pixels),
+        "sound-lora": (
+            extractor(SoundTransformer(of_sound), encoder=SoundInputs(of_sound, 0.2)),
+            np.stack([clip[:600] for clip in clips * 15]),
+        ),
         "sound-frozen": (
             extractor("identity", encoder=SoundEncoder(saved("wav2vec2"))),
             np.stack([clip[:600] for clip in clips * 15]),
@@ -145,6 +158,7 @@ def test_saved_features_are_the_same_in_another_process(model, texts, saved, ima
     # Networks that were trained are saved with all their weights.
     shutil.rmtree(of_text)
     shutil.rmtree(of_images)
+    shutil.rmtree(of_sound)
     subprocess.run([sys.executable, "-c", LOAD_AND_TRANSFORM, str(tmp_path), *several], check=True, timeout=240)
     for name, (each, rows) in several.items():
         np.testing.assert_array_equal(np.load(tmp_path / f"{name}-features.npy"), each.transform(rows[:7]))
@@ -193,8 +207,8 @@ class TestDistribution(DistributionContract):
     distribution = "metafe-transformers"
     package = "metafe_transformers"
     plugins = {
-        "encoder": ["image-encoder", "sound-encoder", "text-encoder", "tokens"],
-        "backbone": ["image-transformer", "transformer"],
+        "encoder": ["image-encoder", "sound-encoder", "sound-inputs", "text-encoder", "tokens"],
+        "backbone": ["image-transformer", "sound-transformer", "transformer"],
     }
     heavy = ["transformers", "peft", "tokenizers", "librosa", "soundfile"]
 

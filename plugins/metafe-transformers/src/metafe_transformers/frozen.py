@@ -112,7 +112,8 @@ class FrozenEncoder(Encoder):
             inputs = self._inputs([rows[i] for i in which])
             unreadable = {i: one for i, one in zip(which, inputs, strict=True) if isinstance(one, str)}
             reasons.update(unreadable)
-            self._refuse(rows, unreadable)
+            if self.errors == "raise":
+                refuse_unreadable(self.name, rows, unreadable)
             return self._run(inputs)
 
         return RowCache(self._configuration()).rows(keys, compute, self.chunk, reasons)
@@ -195,13 +196,21 @@ class FrozenEncoder(Encoder):
             **versions_of(self.name, libraries, self.part.removesuffix("_model")),
         }
 
-    def _refuse(self, rows: Sequence[Any], reasons: dict[int, str]) -> None:
-        if reasons and self.errors == "raise":
-            row, reason = next(iter(reasons.items()))
-            raise InvalidInputError(
-                f"{self.name} needs rows that can be read; {name_row(row, rows)} is not one ({reason}). Repair or remove it, or "
-                "pass errors='warn'."
-            )
+
+def refuse_unreadable(owner: str, rows: Sequence[Any], reasons: dict[int, str]) -> None:
+    """Refuse rows of which some cannot be read.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the first of ``reasons``.
+    """
+    if reasons:
+        row, reason = next(iter(reasons.items()))
+        raise InvalidInputError(
+            f"{owner} needs rows that can be read; {name_row(row, rows)} is not one ({reason}). Repair or remove it, or "
+            "pass errors='warn'."
+        )
 
 
 def why_no_sequence(owner: str, X: Any, what: str) -> str | None:

@@ -83,6 +83,47 @@ class PooledVision(nn.Module):
         return pool_output(self.network(pixel_values=pixels), None, self.pooling)
 
 
+class PooledSound(nn.Module):
+    """A network of sound and its pooling.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        Takes ``input_name``, and ``attention_mask`` where it is ``masked``.
+    input_name : str
+    masked : bool
+    time_first : bool
+        Whether it wants moments before channels.
+    pooling : {"mean", "cls", "last"}
+    """
+
+    def __init__(self, network: Any, input_name: str, masked: bool, time_first: bool, pooling: Pooling) -> None:
+        super().__init__()
+        self.network = network
+        self.input_name = input_name
+        self.masked = masked
+        self.time_first = time_first
+        self.pooling = pooling
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return features ``(b, d)`` of rows ``(b, 1 + channels, length)``, the first of which says what is no padding."""
+        if _together(self, rows):
+            return self._features(rows)
+        # Larger parts are no faster on a processor.
+        return _in_parts(rows, 1 if rows.device.type == "cpu" else ROWS_AT_ONCE, self._features)
+
+    def _features(self, rows: Tensor) -> Tensor:
+        mask, values = rows[:, 0] > 0.5, rows[:, 1:]
+        if values.shape[1] == 1:
+            values = values[:, 0]
+        elif self.time_first:
+            values = values.mT
+        # A row of padding alone, of which zeros are made, is heard as silence: no network takes nothing.
+        heard = mask | ~mask.any(1, keepdim=True)
+        given = {"attention_mask": heard.long()} if self.masked else {}
+        return pool_output(self.network(**{self.input_name: values}, **given), mask, self.pooling)
+
+
 def freeze_unused(module: nn.Module, rows: Tensor) -> nn.Module:
     """Take from what is trained the parameters that do not affect features, such as those for hidden patches."""
     trained = [weights for weights in module.parameters() if weights.requires_grad]

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from metafe.contracts import InvalidParameterError, Seeds, check_sizes
-from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs, is_path, why_no_model, why_no_sequence
+from metafe.contracts import Seeds, check_sizes
+from metafe_transformers.frozen import Errors, FrozenEncoder, why_no_model, why_no_sequence
 from metafe_transformers.pooling import Pooling
-from metafe_transformers.sounds import SHORTEST, read_samples, why_no_samples
+from metafe_transformers.sounds import Inputs, check_seconds, inputs_or_reason, why_no_clips
 from metafe_transformers.weights import load_feature_extractor
 
 
@@ -94,7 +94,7 @@ class SoundEncoder(FrozenEncoder):
         return (
             why_no_model(self.name, self.model, "SoundEncoder('facebook/hubert-base-ls960'), for example")
             or why_no_sequence(self.name, X, "files or arrays of samples")
-            or next((reason for reason in map(self._why_not, range(len(X)), X) if reason), None)
+            or why_no_clips(self.name, X)
         )
 
     def fit(self, X: Any, seeds: Seeds) -> SoundEncoder:
@@ -108,37 +108,15 @@ class SoundEncoder(FrozenEncoder):
             A model that is not on this machine, and the hub cannot be reached.
         """
         check_sizes(self.name, sample_rate=self.sample_rate)
-        is_number = isinstance(self.seconds, int | float) and not isinstance(self.seconds, bool)
-        if self.seconds is not None and not (is_number and SHORTEST <= self.seconds < float("inf")):
-            raise InvalidParameterError(
-                f"{self.name} seconds must be a number of at least {SHORTEST}, or None; got {self.seconds!r}."
-            )
+        check_seconds(self.name, self.seconds)
         super().fit(X, seeds)
         return self
 
     def inputs(self, rows: Sequence[Any], folder: Path) -> list[Inputs | str]:
         """Return what the model's feature extractor makes of each clip."""
         extractor = load_feature_extractor(self.name, folder)
-        return [self._features_or_reason(extractor, row) for row in rows]
+        return [inputs_or_reason(extractor, row, self.sample_rate, self.seconds) for row in rows]
 
     def rows_at_once(self, device: str) -> int:
         """Return 1: clips are of many lengths, and some networks hear padding."""
         return 1
-
-    def _features_or_reason(self, extractor: Any, row: Any) -> Inputs | str:
-        rate = int(extractor.sampling_rate)
-        try:
-            samples = read_samples(row, self.sample_rate, rate, self.seconds)
-            made = extractor(samples, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
-        # Damaged files make soundfile raise whatever the decoder of their format stumbles over, and odd clips the extractor.
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-        return {name: np.asarray(value)[0] for name, value in made.items()}
-
-    def _why_not(self, i: int, row: Any) -> str | None:
-        is_array = isinstance(row, np.ndarray)
-        received = why_no_samples(row) if is_array else None if is_path(row) else f"a {type(row).__name__}"
-        return received and (
-            f"{self.name} needs files or arrays of samples, (n_samples,); row {i} is {received}. "
-            "Convert rows with numpy.asarray."
-        )

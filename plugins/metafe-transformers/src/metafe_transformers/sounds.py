@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
+
+from metafe.contracts import InvalidParameterError
+from metafe_transformers.frozen import Inputs, is_path
 
 # Networks of sound begin with windows that are longer than what some clips have.
 SHORTEST = 0.1
@@ -51,7 +55,100 @@ def read_samples(
     return np.pad(samples, (0, max(0, round(SHORTEST * rate) - len(samples))))
 
 
-def why_no_samples(samples: np.ndarray) -> str | None:
+def inputs_or_reason(extractor: Any, row: Any, array_rate: int, seconds: float | None) -> Inputs | str:
+    """Return what a model's feature extractor makes of a clip, or why it cannot be read.
+
+    Parameters
+    ----------
+    extractor : transformers.FeatureExtractionMixin
+    row : str, PathLike or ndarray of shape (n,)
+    array_rate, seconds
+        As for `read_samples`.
+    """
+    rate = int(extractor.sampling_rate)
+    try:
+        samples = read_samples(row, array_rate, rate, seconds)
+        made = extractor(samples, sampling_rate=rate, return_tensors="np", return_attention_mask=True)
+    # Damaged files make soundfile raise whatever the decoder of their format stumbles over, and odd clips the extractor.
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return {name: np.asarray(value)[0] for name, value in made.items()}
+
+
+def inputs_of_silence(owner: str, extractor: Any, seconds: float) -> Inputs:
+    """Return what a model's feature extractor makes of a silent clip.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is not for sound.
+    """
+    rate = int(getattr(extractor, "sampling_rate", 0))
+    made = (
+        inputs_or_reason(extractor, np.zeros(round(seconds * rate)), rate, None) if rate else "it has no sampling_rate"
+    )
+    if isinstance(made, str):
+        raise InvalidParameterError(
+            f"{owner} model must come with a feature extractor of sound; that of this one takes no silent clip ({made}). "
+            "Choose another model."
+        )
+    return made
+
+
+def packed(values: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Put what a feature extractor makes of a clip into one array, whatever the model.
+
+    Parameters
+    ----------
+    values : ndarray of shape (length,), (channels, length) or (length, channels)
+        Samples, or a spectrogram; without a mask, time comes first.
+    mask : ndarray of shape (length,) or None
+        Which moments are no padding.
+
+    Returns
+    -------
+    ndarray of shape (1 + channels, length) float32
+        The mask comes first.
+    """
+    channels = np.atleast_2d(values.T if has_time_first(values, mask) else values)
+    heard = np.ones(channels.shape[1]) if mask is None else mask
+    return np.concatenate([heard[None], channels]).astype(np.float32)
+
+
+def has_time_first(values: np.ndarray, mask: np.ndarray | None) -> bool:
+    """Tell whether the first axis of a spectrogram is time."""
+    return values.ndim == 2 and (mask is None or values.shape[1] != len(mask))
+
+
+def check_seconds(owner: str, seconds: float | None) -> None:
+    """Check the longest part of a clip that counts.
+
+    Raises
+    ------
+    InvalidParameterError
+        Neither None nor a finite number of at least a tenth of a second.
+    """
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if seconds is not None and not (is_number and SHORTEST <= seconds < float("inf")):
+        raise InvalidParameterError(
+            f"{owner} seconds must be a number of at least {SHORTEST}, or None; got {seconds!r}."
+        )
+
+
+def why_no_clips(owner: str, X: Any) -> str | None:
+    """Say why rows are neither files nor arrays of samples."""
+    for i, row in enumerate(X):
+        is_array = isinstance(row, np.ndarray)
+        received = _why_no_samples(row) if is_array else None if is_path(row) else f"a {type(row).__name__}"
+        if received:
+            return (
+                f"{owner} needs files or arrays of samples, (n_samples,); row {i} is {received}. "
+                "Convert rows with numpy.asarray."
+            )
+    return None
+
+
+def _why_no_samples(samples: np.ndarray) -> str | None:
     """Say what an array is, where it holds no samples."""
     if samples.ndim == 1 and samples.dtype.kind in "iuf":
         return None

@@ -60,7 +60,8 @@ class Tokens(Encoder):
         self.errors = errors
 
     @property
-    def default_backbone(self) -> Transformer:  # noqa: D102 - described in the base class
+    def default_backbone(self) -> Transformer:
+        """The backbone of the same model."""
         return Transformer(str(self.model))
 
     def accepts(self, X: Any) -> str | None:
