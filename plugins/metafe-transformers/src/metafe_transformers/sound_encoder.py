@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from metafe.contracts import Seeds, check_sizes
-from metafe_transformers.frozen import Errors, FrozenEncoder, why_no_model, why_no_sequence
+from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs, why_no_model, why_no_sequence
 from metafe_transformers.pooling import Pooling
-from metafe_transformers.sounds import Inputs, check_seconds, inputs_or_reason, why_no_clips
+from metafe_transformers.sounds import check_seconds, inputs_or_reason, why_no_clips
 from metafe_transformers.weights import load_feature_extractor
 
 

@@ -18,9 +18,9 @@ from metafe.contracts import (
     check_sizes,
     say_unreadable,
 )
-from metafe_transformers.frozen import Errors, refuse_unreadable, why_no_model, why_no_sequence
+from metafe_transformers.frozen import Errors, Inputs, refuse_unreadable, why_no_model, why_no_sequence
 from metafe_transformers.sound_transformer import SoundTransformer
-from metafe_transformers.sounds import Inputs, check_seconds, inputs_of_silence, inputs_or_reason, packed, why_no_clips
+from metafe_transformers.sounds import check_seconds, inputs_of_silence, inputs_or_reason, packed, why_no_clips
 from metafe_transformers.weights import load_feature_extractor, model_folder
 
 
