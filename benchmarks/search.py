@@ -1,8 +1,9 @@
 """How fast a search gets somewhere, and what it costs beside the trainings.
 
-    python benchmarks/search.py FOLDER [--seconds 120] [--seeds 5] [--trials 40] [--part gain cost workers warm]
+    python benchmarks/search.py FOLDER [--data soybean] [--seconds 120] [--seeds 5] [--trials 40] [--part gain cost workers warm]
 
-FOLDER holds soybean.csv, the class in the last column. One thread for each worker in every arm.
+FOLDER is that of search_quality.py, of whose data two thirds of the classes are searched with. One thread for each worker in
+every arm.
 
 gain     seconds until the best score of finished trials is 95 % of the way from the best baseline to where random search without
          pruning ends: of the default search, and of random search itself, which draws all trials but the baselines.
@@ -30,7 +31,7 @@ import numpy as np
 import torch
 from optuna.study import Study
 from optuna.trial import TrialState
-from safe_default import read_table
+from search_quality import DATA
 from threadpoolctl import threadpool_limits
 
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
@@ -237,6 +238,7 @@ def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--data", choices=DATA, default="soybean")
     parser.add_argument("--seconds", type=float, default=120, help="of each search")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=40, help="of each search in warm")
@@ -245,8 +247,9 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    X, y = read_table(options.folder / "soybean.csv")
-    source = np.isin(y, np.random.default_rng(0).permutation(np.unique(y))[:13])
+    X, y = DATA[options.data](options.folder)
+    classes = np.unique(y)
+    source = np.isin(y, np.random.default_rng(0).permutation(classes)[: round(len(classes) * 2 / 3)])
     with threadpool_limits(1):
         for part in options.part:
             if part == "cost":
