@@ -51,8 +51,22 @@ class PooledTransformer(nn.Module):
         return pool(states, mask, self.pooling)
 
 
-class PooledVision(nn.Module):
-    """A network of images and its pooling.
+class _InParts(nn.Module):
+    """Base of networks whose rows are computed one after the other where there are no gradients, on a processor."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Return features ``(b, d)`` of rows."""
+        if _together(self, rows):
+            return self._features(rows)
+        # Larger parts are no faster on a processor.
+        return _in_parts(rows, 1 if rows.device.type == "cpu" else ROWS_AT_ONCE, self._features)
+
+    def _features(self, rows: Tensor) -> Tensor:
+        raise NotImplementedError
+
+
+class PooledVision(_InParts):
+    """A network of images and its pooling: from images ``(b, C, H, W)``, grey or in the colours of the network.
 
     Parameters
     ----------
@@ -69,22 +83,15 @@ class PooledVision(nn.Module):
         self.side = side
         self.pooling = pooling
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return features ``(b, d)`` of images ``(b, C, H, W)``, grey or in the colours of the network."""
-        if _together(self, images):
-            return self._features(images)
-        # Larger parts are no faster on a processor.
-        return _in_parts(images, 1 if images.device.type == "cpu" else ROWS_AT_ONCE, self._features)
-
-    def _features(self, images: Tensor) -> Tensor:
+    def _features(self, rows: Tensor) -> Tensor:
         size = (self.side, self.side)
-        resized = functional.interpolate(images, size, mode="bilinear", antialias=True)
+        resized = functional.interpolate(rows, size, mode="bilinear", antialias=True)
         pixels = resized.expand(-1, self.network.config.num_channels, -1, -1)
         return pool_output(self.network(pixel_values=pixels), None, self.pooling)
 
 
-class PooledSound(nn.Module):
-    """A network of sound and its pooling.
+class PooledSound(_InParts):
+    """A network of sound and its pooling: from rows ``(b, 1 + channels, length)``, the first of which says what is no padding.
 
     Parameters
     ----------
@@ -104,13 +111,6 @@ class PooledSound(nn.Module):
         self.masked = masked
         self.time_first = time_first
         self.pooling = pooling
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Return features ``(b, d)`` of rows ``(b, 1 + channels, length)``, the first of which says what is no padding."""
-        if _together(self, rows):
-            return self._features(rows)
-        # Larger parts are no faster on a processor.
-        return _in_parts(rows, 1 if rows.device.type == "cpu" else ROWS_AT_ONCE, self._features)
 
     def _features(self, rows: Tensor) -> Tensor:
         mask, values = rows[:, 0] > 0.5, rows[:, 1:]
