@@ -14,7 +14,8 @@ from metafe import MetaFeatureExtractor
 from metafe.algorithms import BOIL, MAML, MetaSGD, ProtoNet
 from metafe.backbones import MLP, Conv4
 from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
-from metafe.training import compiling
+from metafe.tasks import ClassTasks
+from metafe.training import compiling, trainer
 from metafe.training.compiling import CompiledLoss, resolve_compile
 
 PROBLEM = Problem("classification", (6,), n_classes=9, max_way=3)
@@ -119,6 +120,26 @@ def test_a_compiled_step_that_is_wrong_is_not_used(batch, monkeypatch, caplog):
 )
 def test_auto_decides_by_rule(algorithm, max_steps, wanted):
     assert resolve_compile("auto", algorithm, learner_of(algorithm), max_steps) is wanted
+
+
+def test_auto_counts_the_shapes_of_tasks(monkeypatch):
+    asked = []
+    monkeypatch.setattr(compiling, "STEPS_TO_REPAY_COMPILING", 2)
+    monkeypatch.setattr(
+        trainer, "CompiledLoss", lambda algorithm, learner: asked.append(algorithm) or plain(algorithm, learner)
+    )
+
+    def plain(algorithm, learner):
+        return lambda batch, context: algorithm.meta_loss(learner, batch, context)
+
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(90, 6)), np.repeat(np.arange(6), 15)
+    for n_shot, max_steps, compiles in [(1, 2, True), ((1, 3), 5, False), ((1, 3), 6, True)]:
+        asked.clear()
+        tasks = ClassTasks(n_way=2, n_shot=n_shot, n_query=5)
+        settings = {"max_steps": max_steps, "augment": None, "validation_fraction": 0, "random_state": 0}
+        MetaFeatureExtractor("mlp", MAML(n_steps=1), tasks, **settings).fit(X, y)
+        assert bool(asked) is compiles
 
 
 def test_drop_out_is_not_compiled(monkeypatch):

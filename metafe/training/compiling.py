@@ -14,7 +14,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from metafe.contracts import Context, InvalidParameterError, Learner, MetaAlgorithm, TaskBatch, carry_gradient
 
-# Compiling takes half a minute or more, as long as some thousand steps of a small network.
+# Compiling takes half a minute or more for each shape of batch, as long as some thousand steps of a small network.
 STEPS_TO_REPAY_COMPILING = 5000
 # Episodes of many shapes would each be compiled anew.
 MOST_SHAPES = 4
@@ -42,7 +42,11 @@ def check_compile(compile: Any) -> bool | Literal["auto"]:
 
 
 def resolve_compile(
-    compile: bool | Literal["auto"], algorithm: MetaAlgorithm, learner: Learner, max_steps: int
+    compile: bool | Literal["auto"],
+    algorithm: MetaAlgorithm,
+    learner: Learner,
+    max_steps: int,
+    n_shapes: Callable[[], int] = lambda: 1,
 ) -> bool:
     """Say whether to compile: for ``"auto"`` by rule, never by timing.
 
@@ -53,6 +57,8 @@ def resolve_compile(
     algorithm : MetaAlgorithm
     learner : Learner
     max_steps : int
+    n_shapes : callable
+        Returns how many shapes of batch there are, each of which is compiled; called where it matters alone.
 
     Raises
     ------
@@ -61,7 +67,8 @@ def resolve_compile(
     """
     possible = algorithm.stands_compiling(learner)
     if compile == "auto":
-        return possible and max_steps >= STEPS_TO_REPAY_COMPILING
+        steps = STEPS_TO_REPAY_COMPILING
+        return possible and max_steps >= steps and max_steps >= steps * n_shapes()
     if compile and not possible:
         raise InvalidParameterError(
             "compile=True needs an algorithm that adapts by gradients and a network vectorised over tasks, without "

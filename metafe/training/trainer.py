@@ -42,6 +42,8 @@ from metafe.training.validation import Validator
 # Rows whose average statistics batch normalisation keeps.
 STATISTICS_ROWS = 1024
 STATISTICS_BATCH = 256
+# Enough to see the shapes that are common.
+STEPS_TO_SEE_SHAPES = 32
 
 
 @dataclass
@@ -137,10 +139,10 @@ class Trainer:
         self.seconds = seconds
         self.on_validation = on_validation or (lambda metrics: None)
         self.outcome = Outcome()
-        compiles = resolve_compile(compile, algorithm, self.learner, settings.max_steps)
+        self._row_labels = source.row_labels(train) if algorithm.trains_on == "rows" else None
+        compiles = resolve_compile(compile, algorithm, self.learner, settings.max_steps, self._n_shapes)
         self._compiled_loss = CompiledLoss(algorithm, self.learner) if compiles else None
         self._means = Means()
-        self._row_labels = source.row_labels(train) if algorithm.trains_on == "rows" else None
         self._best_score = -math.inf
         self._best_weights: dict[str, torch.Tensor] = {}
         self._without_gain = 0
@@ -255,6 +257,11 @@ class Trainer:
             return [draw_rows(self.train, self._row_labels, n, step, self.seeds)]
         batches = self.source.draw(self.train, n, step, self.seeds)
         return check_batches(self.source, batches, self.train.x.shape[1:]) if step == 0 else batches
+
+    def _n_shapes(self) -> int:
+        """Return how many shapes the batches of the first steps have."""
+        batches = [batch for step in range(STEPS_TO_SEE_SHAPES) for batch in self._draw(step)]
+        return len({(batch.n_way, batch.support_x.shape, batch.query_x.shape) for batch in batches})
 
     def _prepare(self, batch: TaskBatch, generator: torch.Generator, check: bool) -> TaskBatch:
         tensors = batch.to(self.device)
