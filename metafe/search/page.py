@@ -23,7 +23,7 @@ a { color: var(--link); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 caption { text-align: left; min-width: 30rem; padding-bottom: .4rem; }
 th, td { padding: .25rem .8rem .25rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
-th.number, td.number { text-align: right; white-space: nowrap; }
+th.number, td.number { text-align: right; } td.number { white-space: nowrap; } td { min-width: 4rem; }
 img { max-width: 100%; height: auto; }
 pre { padding: 1rem; background: var(--soft); overflow-x: auto; font: .875rem/1.5 ui-monospace, monospace; }
 .skip { position: absolute; left: -999px; } .skip:focus { left: 1rem; }

@@ -98,7 +98,7 @@ def leaderboard(rows: Sequence[Standing]) -> Picture:
             errors = [shown[i].interval if np.isfinite(shown[i].interval) else 0.0 for i in places]
             axis.errorbar(scores, places, xerr=errors, fmt=marker, color=colour, capsize=3, label=name)
         axis.set_yticks(range(len(shown)), [_numbered(row.trial) for row in shown])
-        axis.set(xlabel="score on held-out rows, with 95 % interval over tasks")
+        axis.set(xlabel="score on held-out rows, with 95 % interval over tasks", ylim=(-0.6, len(shown) - 0.4))
         _finish(axis, grid="x")
 
     best = rows[0]
