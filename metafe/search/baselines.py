@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from metafe.contracts import Backbone, Encoder, TaskData
 from metafe.search.attributes import BASELINE, CHOSEN, GIVEN
 from metafe.search.options import Option, effective_parameters
-from metafe.search.space import Parameters, Space, encoded_row, untrained
+from metafe.search.space import Parameters, Space, untrained
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -61,7 +60,7 @@ def baselines(space: Space, data: TaskData, encoder: Encoder | None = None) -> d
 
 
 def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None) -> list[Parameters]:
-    """Return what the extractor would do out of the box: with each backbone, the quick ones early, then with each task source.
+    """Return what the extractor would do out of the box: with each backbone, then with each task source.
 
     Parameters
     ----------
@@ -78,8 +77,7 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     """
     usual = _automatic_tasks(data)
     trained = [(o, list(s)) for o, s in zip(space.backbones, space.backbone_sources, strict=True) if s]
-    automatic = _automatic_backbone(data, encoder).name
-    trained.sort(key=lambda pair: (pair[0].plugin.name != automatic, _operations(pair[0], data)))
+    trained.sort(key=lambda pair: pair[0].plugin.name != _automatic_backbone(data, encoder).name)
     pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
     pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
     return [
@@ -140,25 +138,6 @@ def _automatic_backbone(data: TaskData, encoder: Encoder | None) -> Backbone:
     # What auto would take if there were something to learn from.
     kind = "classification" if data.kind == "unlabelled" else data.kind
     return Decisions(encoder=encoder).backbone("auto", data.x, kind)
-
-
-def _operations(network: Option, data: TaskData) -> float:
-    """Return the number of multiplications and additions for a row; infinity where that is known after a fit alone.
-
-    Counted and not timed, so that a seed gives the same trials everywhere.
-    """
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    try:
-        row = encoded_row(network, data)
-        if row is None:
-            return math.inf
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), FlopCounterMode(display=False) as counter:
-            network.plugin.build(row.shape).eval()(torch.zeros(1, *row.shape))
-    except Exception:  # a plugin's code may raise anything; its trial will say what
-        return math.inf
-    return float(counter.get_total_flops())
 
 
 def _automatic_tasks(data: TaskData) -> str | None:

@@ -126,7 +126,7 @@ class Space:
         sources: dict[Option, tuple[Option, ...]] = {}
         if any(option.plugin.trains for option in found):
             sources = _sources(data, template, algorithms, tasks)
-        rows = {option: encoded_row(option, data) for option in found if option.plugin.trains}
+        rows = {option: _encoded_row(option, data) for option in found if option.plugin.trains}
         suited = {
             option: _suited(rows[option], tuple(sources), data, template, encoder) if option in rows else ()
             for option in found
@@ -343,14 +343,8 @@ def _is_augmented(row: np.ndarray | None, template: MetaFeatureExtractor, encode
     return bool(Decisions(encoder=encoder).augmentations("auto", row.shape, "classification"))
 
 
-def encoded_row(backbone: Option, data: TaskData) -> np.ndarray | None:
-    """Return what a backbone makes of the first row; None where it must be fitted for that.
-
-    Parameters
-    ----------
-    backbone : Option
-    data : TaskData
-    """
+def _encoded_row(backbone: Option, data: TaskData) -> np.ndarray | None:
+    """Return what a backbone makes of the first row; None where it must be fitted for that."""
     if type(backbone.plugin).fit is not Backbone.fit or not isinstance(data.x, np.ndarray):
         return None
     return np.asarray(backbone.plugin.encode(data.x[data.rows[:1]])[0])

@@ -7,7 +7,6 @@ import json
 import numpy as np
 import optuna
 import pytest
-import torch
 from optuna.trial import FixedTrial
 from sklearn.decomposition import PCA
 
@@ -300,26 +299,6 @@ def test_default_recipes_are_those_of_the_extractor():
     data = rows_of()
     first = default_recipes(space_of(data), data)[0]
     assert first == {"backbone": "mlp", "tasks": "classes", "algorithm": "protonet"}
-
-
-def test_of_the_other_recipes_the_quick_ones_come_first():
-    class Slow(MLP):
-        name = "a-slow-one-for-test-space"
-
-        def build(self, input_shape):
-            return torch.nn.Sequential(torch.nn.Linear(*input_shape, 2000), torch.nn.Linear(2000, 2000))
-
-    class Broken(MLP):
-        name = "a-broken-one-for-test-space"
-
-        def build(self, input_shape):
-            raise RuntimeError("broken")
-
-    data = rows_of()
-    space = space_of(data, backbones=[Broken(), Slow(), "adapter", "mlp"])
-    order = [recipe["backbone"] for recipe in default_recipes(space, data)]
-    named = [backbone if isinstance(backbone, str) else backbone.name for backbone in order]
-    assert list(dict.fromkeys(named)) == ["mlp", "adapter", Slow.name, Broken.name]
 
 
 def _names_of_baselines(data):
