@@ -77,7 +77,8 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     """
     usual = _automatic_tasks(data)
     trained = [(o, list(s)) for o, s in zip(space.backbones, space.backbone_sources, strict=True) if s]
-    trained.sort(key=lambda pair: pair[0].plugin.name != _automatic_backbone(data, encoder).name)
+    automatic = _automatic_backbone(data, encoder).name
+    trained.sort(key=lambda pair: pair[0].plugin.name != automatic)
     pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
     pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
     return [

@@ -111,6 +111,7 @@ def test_the_backbone_of_the_same_model_comes_by_itself(saved, sound_files):
     ("parameters", "message"),
     [
         ({"seconds": 0.01}, "sound-inputs seconds must be a number of at least 0.1"),
+        ({"seconds": None}, "sound-inputs seconds must be a number of at least 0.1; got None"),
         ({"sample_rate": 0}, "sound-inputs sample_rate must be"),
         ({"errors": "ignore"}, "sound-inputs errors must be"),
     ],

@@ -99,7 +99,7 @@ class SoundInputs(Encoder):
         """
         check_choice(self.name, "errors", self.errors, ("warn", "raise"))
         check_sizes(self.name, sample_rate=self.sample_rate)
-        check_seconds(self.name, self.seconds)
+        check_seconds(self.name, self.seconds, none_is_all=False)
         extractor = load_feature_extractor(self.name, model_folder(self.name, self.model))
         self.extractor_ = json.loads(extractor.to_json_string())
         silence = inputs_of_silence(self.name, extractor, self.seconds)

@@ -120,18 +120,21 @@ def has_time_first(values: np.ndarray, mask: np.ndarray | None) -> bool:
     return values.ndim == 2 and (mask is None or values.shape[1] != len(mask))
 
 
-def check_seconds(owner: str, seconds: float | None) -> None:
+def check_seconds(owner: str, seconds: float | None, none_is_all: bool = True) -> None:
     """Check the longest part of a clip that counts.
 
     Raises
     ------
     InvalidParameterError
-        Neither None nor a finite number of at least a tenth of a second.
+        Neither a finite number of at least a tenth of a second nor None, where that stands for the whole clip.
     """
+    if seconds is None and none_is_all:
+        return
     is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if seconds is not None and not (is_number and SHORTEST <= seconds < float("inf")):
+    if seconds is None or not (is_number and SHORTEST <= seconds < float("inf")):
+        alternative = ", or None" if none_is_all else ""
         raise InvalidParameterError(
-            f"{owner} seconds must be a number of at least {SHORTEST}, or None; got {seconds!r}."
+            f"{owner} seconds must be a number of at least {SHORTEST}{alternative}; got {seconds!r}."
         )
 
 
