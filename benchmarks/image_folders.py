@@ -77,6 +77,8 @@ def fresh_process(name: str, folder: str, n_files: int, n_jobs: int, cache: str)
     """Do one pass in a process of its own."""
     arguments = [sys.executable, __file__, "--pass", name, "--files", str(n_files), "--jobs", str(n_jobs), folder]
     environment = {**os.environ, "METAFE_CACHE": "off" if name == "encoder, no cache" else cache}
+    # What the pass before has written is not on its way to the disk while this one is timed.
+    os.sync()
     done = subprocess.run(arguments, check=True, capture_output=True, text=True, env=environment)
     return json.loads(done.stdout)
 
