@@ -66,6 +66,8 @@ class Recipe:
     checkpoint : Checkpoint or None
     on_validation : callable or None
         Told the metrics of each validation; training stops where it returns True.
+    on_pace : callable or None
+        Told before the first validation how many seconds it and a step take at the least; may raise.
     seconds : float or None
         Longest training in time.
     judge : TaskSource or None
@@ -86,6 +88,7 @@ class Recipe:
     verbose: int = 0
     checkpoint: Checkpoint | None = None
     on_validation: Callable[[Mapping[str, float]], bool | None] | None = None
+    on_pace: Callable[[float], None] | None = None
     seconds: float | None = None
     judge: TaskSource | None = None
 
@@ -309,6 +312,7 @@ def _train(
         verbose=recipe.verbose,
         seconds=recipe.seconds,
         on_validation=recipe.on_validation,
+        on_pace=recipe.on_pace,
     )
     return trainer.run()
 
@@ -349,6 +353,7 @@ def fit_identity(
         augment=lambda shape, kind: [],
         checkpoint=None,
         on_validation=None,
+        on_pace=None,
         verbose=0,
     )
     return fit_model(plain, data, data, valid)

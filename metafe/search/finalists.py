@@ -101,8 +101,7 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     by_hand = next((row for row in rows if best_baseline is not None and row.trial == best_baseline.number), None)
     winner = candidates[0] if candidates else by_hand
     assert winner is not None, "without a baseline to beat, every finalist is a candidate"
-    n_pruned = sum(t.state == TrialState.PRUNED for t in trials)
-    return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, n_pruned))
+    return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, trials))
 
 
 def _judged_alike(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -217,7 +216,9 @@ def _over_classes(judged: Judged, reference: Judged, trains: bool) -> float:
     return float(gains.mean() - margin)
 
 
-def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist | None, n_pruned: int) -> str:
+def _verdict(
+    rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist | None, trials: Sequence[FrozenTrial]
+) -> str:
     if best_baseline is None:
         return f"{winner.name} (trial {winner.trial}): {winner.score:.3f}; no baseline was judged."
     if not winner.is_baseline:
@@ -227,13 +228,21 @@ def _verdict(rows: Sequence[Finalist], winner: Finalist, best_baseline: Finalist
         )
     learned = next((row for row in rows if not row.is_baseline), None)
     if learned is None:
-        others = f"all {n_pruned} other trials were pruned" if n_pruned else "no other trial was finished"
-        return f"{winner.name} (baseline): {winner.score:.3f}; {others}."
+        return f"{winner.name} (baseline): {winner.score:.3f}; {_why_no_others(trials)}."
     return (
         f"{winner.name} (baseline): {winner.score:.3f}; nothing was surely better on held-out tasks and classes. The best "
         f"other, {learned.name} (trial {learned.trial}), has {learned.gain:+.3f} (95 % interval {learned.low:+.3f} to "
         f"{learned.high:+.3f})."
     )
+
+
+def _why_no_others(trials: Sequence[FrozenTrial]) -> str:
+    pruned = [t for t in trials if t.state == TrialState.PRUNED]
+    n_slow = sum(attribute.ERROR in t.user_attrs for t in pruned)
+    if not pruned:
+        return "no other trial was finished"
+    slow = f", {n_slow} of them as too slow for the timeout" if n_slow else ""
+    return f"all {len(pruned)} other trials were pruned{slow}"
 
 
 def _score(trial: FrozenTrial, objective: Objective) -> float:

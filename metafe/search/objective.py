@@ -32,6 +32,9 @@ from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
 from metafe.training.probe import compare
 
+Watch = Callable[[Mapping[str, float]], bool]
+OnPace = Callable[[float], None]
+
 # Reports of a training are numbered from 0; the score on the first fold comes after the last of them.
 FOLD_REPORT = 21
 DIRECTIONS: dict[str, Direction] = {
@@ -61,17 +64,15 @@ class StorageTroubleError(MetafeError):
 class TrialExtractor(MetaFeatureExtractor):
     """An extractor of a trial, which says how its training goes and is judged on the same tasks as all others."""
 
-    def prepare(
-        self, judge: Any, watch: Callable[[Mapping[str, float]], bool], seconds: float | None
-    ) -> TrialExtractor:
-        """Set what makes meta-validation tasks, what hears of each validation, and how long training may take."""
-        self._search_judge, self._watch, self._seconds = judge, watch, seconds
+    def prepare(self, judge: Any, watch: Watch, on_pace: OnPace | None, seconds: float | None) -> TrialExtractor:
+        """Set what makes meta-validation tasks, what hears of each validation and of the pace, and how long training may take."""
+        self._search_judge, self._watch, self._on_pace, self._seconds = judge, watch, on_pace, seconds
         return self
 
     def fit_rows(self, data: TaskData, target: Target, encoder: Encoder | None) -> TrialExtractor:
         """Fit on the rows in use of checked data, which an encoder may have made."""
         self._fit_data(data, target, Decisions(encoder=encoder))
-        del self._search_judge, self._watch, self._seconds
+        del self._search_judge, self._watch, self._on_pace, self._seconds
         return self
 
     def features(self, x: Any, rows: np.ndarray) -> np.ndarray:
@@ -82,7 +83,7 @@ class TrialExtractor(MetaFeatureExtractor):
         import dataclasses
 
         recipe = super()._recipe(decisions, data)
-        return dataclasses.replace(recipe, judge=self._search_judge, seconds=self._seconds)
+        return dataclasses.replace(recipe, judge=self._search_judge, on_pace=self._on_pace, seconds=self._seconds)
 
     def _validated(self, metrics: Mapping[str, float]) -> bool:
         return self._watch(metrics)
@@ -215,25 +216,24 @@ class Objective:
         values = tuple(measured[name] for name in self.objectives)
         return values if len(values) > 1 else values[0]
 
-    def fit(self, parameters: Parameters, fold: int, watch: Callable[[Mapping[str, float]], bool]) -> TrialExtractor:
+    def fit(self, parameters: Parameters, fold: int, watch: Watch, on_pace: OnPace | None = None) -> TrialExtractor:
         """Fit an extractor on the training rows of a fold."""
-        return self._fit(parameters, self.data.restrict(self.judge.folds.parts[fold][0]), watch)
+        return self._fit(parameters, self.data.restrict(self.judge.folds.parts[fold][0]), watch, on_pace)
 
     def fit_on_all(self, parameters: Parameters) -> TrialExtractor:
         """Fit an extractor on all rows."""
         return self._fit(parameters, self.data, lambda metrics: False)
 
     def _fit(
-        self, parameters: Parameters, data: TaskData, watch: Callable[[Mapping[str, float]], bool]
+        self, parameters: Parameters, data: TaskData, watch: Watch, on_pace: OnPace | None = None
     ) -> TrialExtractor:
         extractor = TrialExtractor(**self.template.get_params(deep=False))
         extractor.set_params(**parameters, random_state=self.seed, verbose=0, checkpoint=None)
         with warnings.catch_warnings():
             # A trial that is not good says so by its score.
             warnings.simplefilter("ignore")
-            return extractor.prepare(self.judge.source, watch, self.fold_seconds).fit_rows(
-                data, self.target, self.encoder
-            )
+            extractor.prepare(self.judge.source, watch, on_pace, self.fold_seconds)
+            return extractor.fit_rows(data, self.target, self.encoder)
 
     def parameters_of(self, trial: FrozenTrial) -> Parameters:
         """Return the extractor's parameters of a finished trial."""
@@ -273,7 +273,8 @@ class Objective:
         stops = _StopRules(self, trial)
         for fold in range(len(self.judge.folds)):
             began = time.perf_counter()
-            model = self.fit(parameters, fold, stops.watch_first if fold == 0 else stops.watch_others)
+            watch = stops.watch_first if fold == 0 else stops.watch_others
+            model = self.fit(parameters, fold, watch, stops.check_pace if stops.limits_pace and fold == 0 else None)
             run.fit_seconds.append(time.perf_counter() - began)
             self.interrupted |= model.was_interrupted
             run.models.append(model)
@@ -357,6 +358,11 @@ class _StopRules:
         self.stop_at = None if deadline is None else deadline - objective.refit_seconds(self.finished)
 
     @property
+    def limits_pace(self) -> bool:
+        """Whether a network may be too slow for the time that there is."""
+        return self.may_prune and self.objective.fold_seconds is not None
+
+    @property
     def time_is_up(self) -> bool:
         """Whether no more is left than the refit takes."""
         return self.stop_at is not None and time.time() >= self.stop_at
@@ -369,6 +375,20 @@ class _StopRules:
             if self.may_prune and self.trial.should_prune():
                 raise TrialPruned(f"after {metrics['step']} steps")
         return self.watch_others(metrics)
+
+    def check_pace(self, seconds: float) -> None:
+        """Prune a network of which a step and a validation take longer than a whole training may."""
+        longest = self.objective.fold_seconds
+        if longest is None or seconds <= longest:
+            return
+        message = (
+            f"A step and a validation must take less than the {longest:.2g} s of the timeout that a training has; they take "
+            f"about {float(f'{seconds:.1g}'):g} s. Raise timeout, or leave the backbone out."
+        )
+        backbone = json.loads(self.trial.user_attrs[attribute.PARAMETERS])["backbone"]
+        kept = {"plugin": f"backbone {backbone}", "type": "TooSlow", "message": message, "traceback": ""}
+        self.trial.set_user_attr(attribute.ERROR, kept)
+        raise TrialPruned(message)
 
     def watch_others(self, metrics: Mapping[str, float]) -> bool:
         """Look at the clock; True ends the training."""

@@ -125,7 +125,7 @@ def _sections(report: Report, folder: Path) -> list[tuple[str, str]]:
         ("Pareto front", _pareto(report, folder)),
         ("Held-out rows", _shown(pictures.held_out_rows(getattr(report.search, "_view", None)), folder, "")),
         ("The winner in Python", _snippet(report)),
-        ("Failed trials", _failures(report)),
+        ("Trials that failed or were too slow", _failures(report)),
     ]
     return [(heading, content) for heading, content in sections if content]
 

@@ -137,8 +137,12 @@ def count_outcomes(trials: Sequence[FrozenTrial]) -> dict[str, int]:
 
 
 def failures(trials: Sequence[FrozenTrial]) -> list[tuple[int, dict[str, str]]]:
-    """Return the causes of failed trials with how often each occurred, the most frequent first."""
-    errors = [trial.user_attrs.get(attribute.ERROR) for trial in lasting(trials) if trial.state == TrialState.FAIL]
+    """Return the causes of trials that failed or were too slow, with how often each occurred, the most frequent first."""
+    errors = [
+        trial.user_attrs.get(attribute.ERROR)
+        for trial in lasting(trials)
+        if trial.state == TrialState.FAIL or attribute.ERROR in trial.user_attrs
+    ]
     known = [error or {"plugin": "", "type": "unknown", "message": "", "traceback": ""} for error in errors]
     by_cause = {(e["plugin"], e["type"], e["message"]): e for e in reversed(known)}
     counts = Counter((e["plugin"], e["type"], e["message"]) for e in known)

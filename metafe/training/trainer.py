@@ -42,6 +42,10 @@ from metafe.training.validation import Validator
 # Rows whose average statistics batch normalisation keeps.
 STATISTICS_ROWS = 1024
 STATISTICS_BATCH = 256
+# Enough that calling a network costs little beside its work.
+ROWS_TO_PACE = 32
+# A step runs its rows forwards and backwards, which takes about three times as long as forwards alone.
+PASSES_OF_A_STEP = 3
 # Enough to see the shapes that are common.
 STEPS_TO_SEE_SHAPES = 32
 
@@ -100,6 +104,9 @@ class Trainer:
         further.
     on_validation : callable, default=None
         Called with the metrics of each validation; training stops, and keeps the best weights, where it returns True.
+    on_pace : callable, default=None
+        Called before the first validation with the seconds that it and a step take at the least, as far as a few rows tell;
+        what it raises ends the training.
     """
 
     def __init__(
@@ -121,6 +128,7 @@ class Trainer:
         verbose: int = 0,
         seconds: float | None = None,
         on_validation: Callable[[Mapping[str, float]], bool | None] | None = None,
+        on_pace: Callable[[float], None] | None = None,
     ) -> None:
         self.algorithm = algorithm
         # In training from now on: whether drop-out is active decides what can be compiled.
@@ -138,6 +146,7 @@ class Trainer:
         self.verbose = verbose
         self.seconds = seconds
         self.on_validation = on_validation or (lambda metrics: None)
+        self.on_pace = on_pace
         self.outcome = Outcome()
         self._row_labels = source.row_labels(train) if algorithm.trains_on == "rows" else None
         compiles = resolve_compile(compile, algorithm, self.learner, settings.max_steps, self._n_shapes)
@@ -182,6 +191,8 @@ class Trainer:
     def _loop(self, optimizer: torch.optim.Optimizer, schedule: Any, first_step: int) -> None:
         losses = []
         if first_step == 0:
+            if self.on_pace is not None:
+                self.on_pace(self._seconds_at_least())
             self._validate(0, math.nan)
             if self._told_to_stop:
                 return
@@ -204,6 +215,21 @@ class Trainer:
                 self._write_checkpoint(done, optimizer, schedule)
                 if share_over >= 1 or self._told_to_stop or self._without_gain >= self.settings.patience:
                     return
+
+    def _seconds_at_least(self) -> float:
+        """Return about how long the network alone takes for the rows of a step and a validation."""
+        step = sum(len(b) * (b.support_x.shape[1] + b.query_x.shape[1]) for b in self._draw(0))
+        held_out = 0 if self.validator is None else self.validator.n_rows
+        rows = self.normaliser(torch.as_tensor(self.train.take(self.train.rows[:ROWS_TO_PACE])).to(self.device))
+        self.learner.eval()
+        began = 0.0
+        # What the first call of a network prepares is not needed again.
+        for _ in range(2):
+            began = time.perf_counter()
+            with torch.no_grad():
+                # Copied back, since an accelerator is done only then.
+                self.learner.backbone(rows).cpu()
+        return (time.perf_counter() - began) / len(rows) * (PASSES_OF_A_STEP * step + held_out)
 
     def _share_over(self, step: int) -> float:
         """Return how much of the training is over after some steps."""

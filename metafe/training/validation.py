@@ -75,6 +75,11 @@ class Validator:
         """Numbers of the held-out rows that any task has."""
         return self.data.rows[self._used]
 
+    @property
+    def n_rows(self) -> int:
+        """How many rows a validation has at the least."""
+        return len(self._used) if self.source.selects_rows else self.n_tasks
+
     def batches_of_used(self, features: np.ndarray) -> list[TaskBatch]:
         """Return the tasks over any features of `used_rows`, ``(len(used_rows), n_features)`` in their order."""
         return self._batches_of(features, self._used)

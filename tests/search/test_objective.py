@@ -69,6 +69,32 @@ class Patient(ProtoNet):
         return super().meta_loss(learner, batch, context)
 
 
+class SlowNetwork(nn.Module):
+    """A layer that takes its time for every row."""
+
+    def __init__(self, n_in, seconds):
+        super().__init__()
+        self.layer = nn.Linear(n_in, 4)
+        self.seconds = seconds
+
+    def forward(self, x):
+        time.sleep(self.seconds * len(x))
+        return self.layer(x)
+
+
+@metafe.register
+class Slow(Backbone):
+    """A backbone that no short search has time for, with its seconds for each row."""
+
+    name = "slow-in-search"
+
+    def __init__(self, seconds=0.01):
+        self.seconds = seconds
+
+    def build(self, input_shape):
+        return SlowNetwork(input_shape[0], self.seconds)
+
+
 @pytest.fixture
 def patient():
     """The class of the patient algorithm, with its counters at rest."""
@@ -124,6 +150,30 @@ def test_a_plugin_that_raises_fails_its_trial_and_no_other(brief, blobs):
     )
     assert "in build" in error["traceback"]
     assert len(search.cv_results_["trial"]) == 20
+
+
+def test_a_network_too_slow_for_the_timeout_ends_before_its_first_step(brief, blobs):
+    search = brief(extractor=template(), backbones=["slow-in-search", "mlp"], algorithms="protonet", timeout=6)
+    search.set_params(n_trials=BASELINES + 3).fit(*blobs)
+    slow = [t for t in search.study_.trials if t.params.get("backbone") == "slow-in-search"]
+    assert slow
+    assert {t.state.name for t in slow} == {"PRUNED"}
+    assert not any(t.intermediate_values for t in slow)
+    error = slow[0].user_attrs[attribute.ERROR]
+    assert (error["plugin"], error["type"]) == ("backbone slow-in-search", "TooSlow")
+    assert "Raise timeout" in error["message"]
+
+
+def test_a_verdict_says_that_all_were_too_slow(brief, blobs):
+    search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=6)
+    search.set_params(n_trials=BASELINES + 1).fit(*blobs)
+    assert "1 other trials were pruned, 1 of them as too slow for the timeout" in search.verdict_
+
+
+def test_without_a_timeout_no_network_is_too_slow(brief, blobs):
+    search = brief(extractor=template(max_steps=1), backbones=Slow(1e-4), algorithms="protonet")
+    search.set_params(n_trials=BASELINES + 1).fit(*blobs)
+    assert attribute.ERROR not in search.study_.trials[-1].user_attrs
 
 
 @pytest.mark.parametrize(

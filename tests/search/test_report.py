@@ -191,7 +191,7 @@ def test_what_decides_is_the_most_important(tmp_path):
 def test_only_failures_are_grouped_by_cause(tmp_path):
     html = read(make_study(failed(), failed(), failed("other")), tmp_path)
     assert "No trial was completed." in html
-    causes = section(html, "Failed trials")
+    causes = section(html, "Trials that failed or were too slow")
     assert "2 × backbone mlp: MemoryError: too <large>" in causes
     assert "1 × backbone mlp: MemoryError: other" in causes
     assert "<large>" not in html
