@@ -27,6 +27,7 @@ from metafe.search import attributes as attribute
 from metafe.search.baselines import is_label_free
 from metafe.search.judging import DownstreamJudge, Judge, Judged
 from metafe.search.reclaiming import lasting
+from metafe.search.samplers import REPORTS
 from metafe.search.space import Parameters, Space
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
@@ -35,8 +36,8 @@ from metafe.training.probe import compare
 Watch = Callable[[Mapping[str, float]], bool]
 OnPace = Callable[[float], None]
 
-# Reports of a training are numbered from 0; the score on the first fold comes after the last of them.
-FOLD_REPORT = 21
+# Reports of a training are numbered by how much of it is over; the score on the first fold comes after the last of them.
+FOLD_REPORT = REPORTS + 1
 DIRECTIONS: dict[str, Direction] = {
     "score": "maximize",
     "latency": "minimize",
@@ -351,7 +352,6 @@ class _StopRules:
     def __init__(self, objective: Objective, trial: Trial) -> None:
         self.objective = objective
         self.trial = trial
-        self.n_reports = 0
         self.finished = self._complete()
         self.may_prune = objective.prunes and attribute.BASELINE not in trial.user_attrs
         deadline = objective.deadline
@@ -370,8 +370,8 @@ class _StopRules:
     def watch_first(self, metrics: Mapping[str, float]) -> bool:
         """Report a validation on the first fold; True ends the training."""
         if self.objective.prunes and "score" in metrics:
-            self._report(metrics["score"], self.n_reports)
-            self.n_reports += 1
+            # What is left of rounding must not make it the report before.
+            self._report(metrics["score"], int(metrics["share"] * REPORTS + 1e-6))
             if self.may_prune and self.trial.should_prune():
                 raise TrialPruned(f"after {metrics['step']} steps")
         return self.watch_others(metrics)

@@ -42,6 +42,9 @@ from metafe.training.validation import Validator
 # Rows whose average statistics batch normalisation keeps.
 STATISTICS_ROWS = 1024
 STATISTICS_BATCH = 256
+# Of a training whose time is limited, what validations may take so far, counted from a quarter of that time before it began, so
+# that the first ones, by which a bad training is ended, are not late.
+VALIDATION_SHARE, HEAD_START = 0.2, 0.25
 # Enough that calling a network costs little beside its work.
 ROWS_TO_PACE = 32
 # A step runs its rows forwards and backwards, which takes about three times as long as forwards alone.
@@ -101,9 +104,10 @@ class Trainer:
     verbose : int, default=0
     seconds : float or None, default=None
         Longest training in time, from here on where a checkpoint is gone on from. Validations and the schedule of the learning rate then go by steps or by time, whichever is
-        further.
+        further, and fewer where they would take much of the time.
     on_validation : callable, default=None
-        Called with the metrics of each validation; training stops, and keeps the best weights, where it returns True.
+        Called with the metrics of each validation, and with the ``share`` of the training that is over; training stops, and keeps
+        the best weights, where it returns True.
     on_pace : callable, default=None
         Called before the first validation with the seconds that it and a step take at the least, as far as a few rows tell;
         what it raises ends the training.
@@ -159,6 +163,7 @@ class Trainer:
         self._began = time.perf_counter()
         self._seconds_before = 0.0
         self._n_validated = 0
+        self._seconds_validating = self._seconds_of_validation = 0.0
 
     def run(self) -> Outcome:
         """Train until the last step, until patience ends or until Ctrl-C.
@@ -209,7 +214,7 @@ class Trainer:
                 if not math.isfinite(loss):
                     self._stop_diverged(done, loss)
                     return
-                metrics = self._validate(done, loss, seconds=self._seconds_before + self._seconds_over())
+                metrics = self._validate(done, loss, share_over, self._seconds_before + self._seconds_over())
                 report(done, metrics)
                 losses = []
                 self._write_checkpoint(done, optimizer, schedule)
@@ -243,9 +248,14 @@ class Trainer:
         if self.seconds is None:
             return done % self.settings.validate_every == 0 or done == self.settings.max_steps
         n_due = math.floor(share_over * self.settings.n_validations)
-        is_due = n_due > self._n_validated or share_over >= 1
-        self._n_validated = n_due
+        is_due = share_over >= 1 or (n_due > self._n_validated and self._has_time_to_validate(self.seconds))
+        if is_due:
+            self._n_validated = n_due
         return is_due
+
+    def _has_time_to_validate(self, seconds: float) -> bool:
+        after = self._seconds_validating + self._seconds_of_validation
+        return after <= VALIDATION_SHARE * (self._seconds_over() + HEAD_START * seconds)
 
     def _step(self, step: int, optimizer: torch.optim.Optimizer) -> torch.Tensor:
         """Take one step of the outer optimiser and return the loss, still on the device."""
@@ -296,8 +306,9 @@ class Trainer:
         )
         return self.augmenter(standardised, generator, check=check)
 
-    def _validate(self, step: int, loss: float, seconds: float = 0.0) -> dict[str, float]:
+    def _validate(self, step: int, loss: float, share_over: float = 0.0, seconds: float = 0.0) -> dict[str, float]:
         """Fix statistics, score, and keep the weights if they are the best so far."""
+        began = time.perf_counter()
         metrics = {"step": step, "loss": loss, "seconds": seconds, **self._means.take()}
         if self.validator is not None:
             self._fix_statistics()
@@ -306,8 +317,10 @@ class Trainer:
             self._keep_if_better(step, score)
         elif _all_finite(self.learner):
             self._keep(step)
+        self._seconds_of_validation = time.perf_counter() - began
+        self._seconds_validating += self._seconds_of_validation
         self.outcome.history.append(metrics)
-        self._told_to_stop = bool(self.on_validation(metrics))
+        self._told_to_stop = bool(self.on_validation(metrics | {"share": share_over}))
         return metrics
 
     def _keep_if_better(self, step: int, score: float) -> None:
