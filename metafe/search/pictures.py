@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from metafe.search import attributes as attribute
 from metafe.search.objective import FOLD_REPORT
+from metafe.search.samplers import REPORTS
 from metafe.search.standings import Standing, best_trial, label_of, objectives_of, score_of
 from metafe.search.view import View
 
@@ -235,18 +236,22 @@ def learning_curves(study: Study, trials: Sequence[FrozenTrial]) -> Picture | No
         axis = figure.subplots()
         for t in curves:
             if t not in named:
-                steps, scores = zip(*sorted(reported[t.number].items()), strict=True)
-                axis.plot(steps, scores, color=ENDED_EARLY, linewidth=0.8, alpha=opacity)
+                axis.plot(*_curve(reported[t.number]), color=ENDED_EARLY, linewidth=0.8, alpha=opacity)
         for t, colour, marker in zip(named, COLOURS, MARKERS, strict=False):
-            steps, scores = zip(*sorted(reported[t.number].items()), strict=True)
-            axis.plot(steps, scores, color=colour, marker=marker, markersize=4, linewidth=1.6, label=_numbered(t))
-        axis.set(xlabel="validation", ylabel="meta-validation score, first fold")
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+            curve = _curve(reported[t.number])
+            axis.plot(*curve, color=colour, marker=marker, markersize=4, linewidth=1.6, label=_numbered(t))
+        axis.set(xlabel="share of the training, %", ylabel="meta-validation score, first fold")
         _finish(axis, legend=bool(named))
 
     ends = [f"{_numbered(t)} from {_first_last(reported[t.number])}" for t in named]
     alt = f"Meta-validation score of {len(curves)} trials as they trained. The best: {'; '.join(ends) or 'none complete'}."
     return Picture("learning-curves", alt, draw)
+
+
+def _curve(reported: Mapping[int, float]) -> tuple[list[float], list[float]]:
+    """Return by how many per cent of a training each report came, and its score."""
+    numbers = sorted(reported)
+    return [100 * number / REPORTS for number in numbers], [reported[number] for number in numbers]
 
 
 def held_out_rows(view: View | None) -> Picture | None:

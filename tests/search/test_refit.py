@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from metafe import MetaFeatureExtractor
+from metafe.algorithms import ProtoNet
 from metafe.search import procedure
 from metafe.search.procedure import Refit
+from metafe.training import trainer
+from metafe.training.validation import Validator
 
 SETTINGS = {"backbone": "mlp", "algorithm": "protonet", "max_steps": 40, "patience": 100, "random_state": 0}
 
@@ -37,3 +41,25 @@ def test_a_training_that_is_late_ends_after_a_step_with_a_validation(rows, monke
     fitted = Refit(**SETTINGS).until(time.time() - 10).fit(*rows)
     assert [row["step"] for row in fitted.history_] == [0, 1]
     assert np.isfinite(fitted.transform(rows[0])).all()
+
+
+@pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
+@pytest.mark.parametrize(("seconds", "number", "first"), [(0.01, 21, 1.2), (1.0, 5, 5.2), (8.0, 2, 20.1)])
+def test_slow_validations_are_few_where_time_is_limited(rows, monkeypatch, seconds, number, first):
+    now = [0.0]
+
+    def takes(seconds, function):
+        def later(*args, **kwargs):
+            now[0] += seconds
+            return function(*args, **kwargs)
+
+        return later
+
+    monkeypatch.setattr(trainer, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(Validator, "score", takes(seconds, Validator.score))
+    monkeypatch.setattr(ProtoNet, "meta_loss", takes(0.1, ProtoNet.meta_loss))
+    fitted = Refit(**SETTINGS | {"max_steps": 10_000}).until(time.time() + 20).fit(*rows)
+    assert len(fitted.history_) == number
+    # The first comes early, by which what learns nothing is ended; the last is of the last weights.
+    assert fitted.history_[1]["seconds"] <= first
+    assert fitted.history_[-1]["seconds"] >= 19
