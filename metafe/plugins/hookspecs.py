@@ -44,7 +44,10 @@ def metafe_fit_started(extractor: Any, settings: Mapping[str, Any]) -> None:
 
 @hookspec
 def metafe_step_finished(extractor: Any, step: int, metrics: Mapping[str, float]) -> None:
-    """Hear the metrics of a validation: ``step``, ``loss``, ``score``, ``seconds`` and what the algorithm's loss adds."""
+    """Hear the metrics of a validation: ``step``, ``loss``, ``score``, ``seconds``, ``share`` and what the algorithm's loss adds.
+
+    The share is that of the training that is over, by steps or by time.
+    """
 
 
 @hookspec
