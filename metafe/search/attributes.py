@@ -29,6 +29,8 @@ FRESH_CLASS_SCORES = "fresh_class_scores"
 # Some rows that the first fold held out, in two dimensions.
 VIEW = "view"
 FIT_SECONDS = "fit_seconds"
+# What the trainings would have taken without a limit of their time.
+WHOLE_FIT_SECONDS = "whole_fit_seconds"
 SECONDS = "seconds"
 N_FEATURES = "n_features"
 N_PARAMETERS = "n_parameters"
@@ -37,7 +39,7 @@ ERROR = "error"
 # What a trial says of one attempt, not of what is tried.
 OF_ATTEMPT = (
     *(PARAMETERS, WORKER, FOLD_SCORES, EPISODE_SCORES, CLASS_SCORES, FRESH_SCORES, FRESH_CLASS_SCORES, VIEW),
-    *(FIT_SECONDS, SECONDS, N_FEATURES, N_PARAMETERS, LATENCY, ERROR),
+    *(FIT_SECONDS, WHOLE_FIT_SECONDS, SECONDS, N_FEATURES, N_PARAMETERS, LATENCY, ERROR),
 )
 
 

@@ -46,7 +46,7 @@ DIRECTIONS: dict[str, Direction] = {
 }
 # A search that must be done by some time has room for so many trials that train on every fold as long as they may.
 FULL_TRIALS = 5
-# What the refit has of that time at least, where trainings were cut short: longer ones would have been better.
+# What the refit has of that time, if it needs so much, where trainings were cut short: longer ones would have been better.
 REFIT_SHARE = 0.4
 
 
@@ -84,7 +84,14 @@ class TrialExtractor(MetaFeatureExtractor):
         import dataclasses
 
         recipe = super()._recipe(decisions, data)
+        self._max_steps = recipe.settings.max_steps
         return dataclasses.replace(recipe, judge=self._search_judge, on_pace=self._on_pace, seconds=self._seconds)
+
+    @property
+    def share_of_steps(self) -> float:
+        """How much of its longest training it has had; 1 where nothing is trained."""
+        steps = self.history_[-1]["step"] if self.history_ else 0
+        return steps / self._max_steps if steps else 1.0
 
     def _validated(self, metrics: Mapping[str, float]) -> bool:
         return self._watch(metrics)
@@ -110,14 +117,15 @@ class Run:
         Likewise.
     fresh : Judged or None
         On fresh episodes of all folds, for a trial that has come to its end.
-    fit_seconds, latencies : list of float
-        Likewise; latency is in seconds for 1000 rows.
+    fit_seconds, whole_fit_seconds, latencies : list of float
+        Likewise; the second is without a limit of the time, and latency is in seconds for 1000 rows.
     """
 
     models: list[TrialExtractor] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     fresh: Judged | None = None
     fit_seconds: list[float] = field(default_factory=list)
+    whole_fit_seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
 
     @property
@@ -246,15 +254,16 @@ class Objective:
         if not finished:
             return 0.0
         best = max(finished, key=lambda t: t.values[self.objectives.index("score")])
-        fits = best.user_attrs[attribute.FIT_SECONDS]
+        fits, whole = (max(best.user_attrs[name]) for name in (attribute.FIT_SECONDS, attribute.WHOLE_FIT_SECONDS))
         n_train = min(len(train) for train, _ in self.judge.folds.parts)
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
-        return float(max(max(fits) * len(self.data) / n_train, self._least_refit_seconds(max(fits))) + judging)
+        return float(max(fits * len(self.data) / n_train, self._least_refit_seconds(fits, whole)) + judging)
 
-    def _least_refit_seconds(self, longest_fit: float) -> float:
-        if self.fold_seconds is None or longest_fit < self.fold_seconds:
+    def _least_refit_seconds(self, fit_seconds: float, whole: float) -> float:
+        """Return the time for a training that was cut short: as long as it would have been, but no more than its share."""
+        if self.fold_seconds is None or fit_seconds < self.fold_seconds:
             return 0.0
-        return REFIT_SHARE * FULL_TRIALS * len(self.judge.folds) * self.fold_seconds
+        return min(whole, REFIT_SHARE * FULL_TRIALS * len(self.judge.folds) * self.fold_seconds)
 
     @property
     def prunes(self) -> bool:
@@ -277,6 +286,7 @@ class Objective:
             watch = stops.watch_first if fold == 0 else stops.watch_others
             model = self.fit(parameters, fold, watch, stops.check_pace if stops.limits_pace and fold == 0 else None)
             run.fit_seconds.append(time.perf_counter() - began)
+            run.whole_fit_seconds.append(run.fit_seconds[-1] / model.share_of_steps)
             self.interrupted |= model.was_interrupted
             run.models.append(model)
             run.judged.append(self._judge(model, fold, run))
@@ -322,6 +332,7 @@ class Objective:
         joined, measured = Judged.joined(run.judged), run.measured()
         for name, value in {
             attribute.FIT_SECONDS: run.fit_seconds,
+            attribute.WHOLE_FIT_SECONDS: run.whole_fit_seconds,
             attribute.FOLD_SCORES: [judged.mean for judged in run.judged],
             attribute.EPISODE_SCORES: attribute.packed(joined.scores),
             attribute.CLASS_SCORES: attribute.packed(joined.class_scores),

@@ -6,11 +6,15 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pytest
 
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import ProtoNet
+from metafe.search import attributes as attribute
 from metafe.search import procedure
+from metafe.search.folds import Folds
+from metafe.search.objective import Objective
 from metafe.search.procedure import Refit
 from metafe.training import trainer
 from metafe.training.validation import Validator
@@ -63,3 +67,14 @@ def test_slow_validations_are_few_where_time_is_limited(rows, monkeypatch, secon
     # The first comes early, by which what learns nothing is ended; the last is of the last weights.
     assert fitted.history_[1]["seconds"] <= first
     assert fitted.history_[-1]["seconds"] >= 19
+
+
+@pytest.mark.parametrize(
+    ("fit", "whole", "wanted"), [(2.1, 5.0, 5.0), (2.1, 100.0, 12.0), (2.1, 2.1, 3.15), (1.0, 9.0, 1.5)]
+)
+def test_a_refit_is_left_the_time_that_it_needs_and_no_more_than_its_share(fit, whole, wanted):
+    folds = Folds([(np.arange(80), np.arange(80, 120))] * 3, "three")
+    objective = Objective(None, np.zeros(120), None, None, SimpleNamespace(folds=folds))
+    objective.fold_seconds = 2.0
+    kept = {attribute.FIT_SECONDS: [fit], attribute.WHOLE_FIT_SECONDS: [whole]}
+    assert objective.refit_seconds([optuna.trial.create_trial(value=0.5, user_attrs=kept)]) == pytest.approx(wanted)
