@@ -9,6 +9,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
@@ -162,6 +163,7 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         self.classes_ = self.head_.classes_
         return self
 
+    @available_if(lambda self: isinstance(self.head, str) or hasattr(self.head, "predict_proba"))  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> np.ndarray:
         """Return the probability of each class.
 
@@ -182,6 +184,22 @@ class FewShotClassifier(ClassifierMixin, FewShotEstimator):
         """
         seen = self._seen_by_head(X)
         return self.head_.predict_proba(seen)
+
+    @available_if(lambda self: hasattr(self.head, "decision_function"))  # type: ignore[untyped-decorator]
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return the scores that a given classifier decides by.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_rows, ...)
+
+        Returns
+        -------
+        ndarray of shape (n_rows,) or (n_rows, n_classes)
+            As the classifier gives them.
+        """
+        seen = self._seen_by_head(X)
+        return self.head_.decision_function(seen)
 
 
 class FewShotRegressor(RegressorMixin, FewShotEstimator):

@@ -114,6 +114,8 @@ class TestLetterCounts(EncoderContract):
         ([np.zeros(30), np.zeros(40)], "series"),
         ([np.zeros((2, 3000)), np.zeros((2, 4000))], "series"),
         ([np.zeros(3000), np.zeros(4000)], "sound"),
+        ([np.zeros(3000), None, np.zeros(4000)], "sound"),
+        ([np.zeros(3000), np.zeros(4000), np.zeros((2, 9))], "sound"),
         ([[0.5, 1.5], [1, 2, 3]], "series"),
         ([[0.5, None], [1, 2]], "array"),
         ([["a"], ["b", "c"]], "array"),

@@ -10,9 +10,10 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.svm import LinearSVC
 
-from metafe import FewShotClassifier, MetaFeatureExtractor, few_shot_score
+from metafe import FewShotClassifier, FewShotRegressor, MetaFeatureExtractor, few_shot_score
 from metafe.contracts import InvalidParameterError
 from metafe.heads import PTMAP, TIM, NearestMeanClassifier, pt_map
 from metafe.heads.pt_map import balanced_plan
@@ -243,6 +244,21 @@ class TestFewShotClassifier:
         assert classifier.classes_.tolist() == ["x", "y", "z"]
         assert (classifier.predict(query) == expected).mean() > 0.8
         assert np.array_equal(classifier.classes_[probabilities.argmax(axis=1)], classifier.predict(query))
+
+    def test_what_a_given_classifier_decides_by_is_what_it_has(self, problem):
+        X, y, query, _ = problem
+        with_scores = FewShotClassifier(head=LinearSVC()).fit(X, y)
+        assert not hasattr(with_scores, "predict_proba")
+        expected = LinearSVC().fit(X, y).decision_function(query)
+        np.testing.assert_allclose(with_scores.decision_function(query), expected)
+        assert not hasattr(FewShotClassifier(head="tim").fit(X, y), "decision_function")
+
+    def test_a_regressor_is_no_classifier(self, problem):
+        X, y, _, _ = problem
+        with pytest.raises(InvalidParameterError, match="head must be a known name or a classifier; got LinearReg"):
+            FewShotClassifier(head=LinearRegression()).fit(X, y)
+        with pytest.raises(InvalidParameterError, match="head must be a known name or a regressor; got LogisticReg"):
+            FewShotRegressor(head=LogisticRegression()).fit(X, np.arange(len(X)) + 0.5)
 
     @pytest.mark.parametrize(("name", "kind"), [("tim", TIM), ("pt-map", PTMAP), ("auto", NearestMeanClassifier)])
     def test_a_name_stands_for_the_head_with_its_defaults(self, problem, name, kind):

@@ -353,6 +353,11 @@ def test_a_disk_that_is_full_is_logged_once(tmp_path, caplog, monkeypatch):
 # Keys.
 
 
+def test_a_path_that_no_file_can_have_has_a_key():
+    assert file_key("a\0.png") == file_key("a\0.png")
+    assert file_key("a\0.png") != file_key("b\0.png")
+
+
 def test_a_file_written_anew_has_another_key(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     missing = file_key(path)

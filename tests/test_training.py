@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_regression
 from torch import nn
 
+from metafe import MetaFeatureExtractor
 from metafe.algorithms import MAML, ProtoNet
 from metafe.backbones import MLP
 from metafe.contracts import (
@@ -324,3 +326,11 @@ class TestSettings:
     def test_silence_is_the_default(self, small, digits, capsys):
         small().fit(*digits)
         assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
+@pytest.mark.parametrize("algorithm", ["maml", "anil", "boil", "meta-sgd", "imaml"])
+def test_regression_does_not_diverge_out_of_the_box(algorithm):
+    X, y = make_regression(200, 8, noise=1.0, random_state=0)
+    extractor = MetaFeatureExtractor("mlp", algorithm, "rows", max_steps=2, random_state=0).fit(X, y)
+    assert extractor.history_[-1]["loss"] < 2.0

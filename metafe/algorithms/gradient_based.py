@@ -14,6 +14,7 @@ from metafe.algorithms.task_threads import map_in_threads
 from metafe.contracts import (
     Context,
     Differentiated,
+    Float,
     InvalidParameterError,
     Learner,
     Problem,
@@ -21,6 +22,7 @@ from metafe.contracts import (
     TaskBatch,
     accuracy,
     check_choice,
+    check_numbers,
     differentiate,
     sum_losses,
     task_loss,
@@ -42,8 +44,41 @@ Metrics = dict[str, float | Tensor]
 Result = TypeVar("Result")
 
 HEAD = ("head.weight", "head.bias")
+RATE_FOR_CLASSES = 0.1
+# A squared error is steeper than a cross-entropy: steps that suit the latter diverge.
+SHARE_FOR_TARGETS = 0.1
+FLAGS = ("first_order", "multi_step_loss", "shared_head", "checkpoint_steps")
 # Adapted values, over all tasks that are adapted to at once outside training: some hundred megabytes.
 _VALUES_AT_ONCE = 2**23
+
+
+def check_inner_rate(owner: str, rate: float | Literal["auto"]) -> None:
+    """Raise `InvalidParameterError` unless a rate of inner steps is a number or ``"auto"``."""
+    if rate != "auto":
+        check_numbers(owner, inner_rate=rate)
+
+
+def check_momentum(owner: str, momentum: float | None) -> None:
+    """Raise `InvalidParameterError` unless a momentum is a number from 0 to below 1, or None."""
+    if momentum is None:
+        return
+    check_numbers(owner, momentum=momentum)
+    if momentum >= 1:
+        raise InvalidParameterError(f"{owner} momentum must be below 1, or its steps never end; got {momentum!r}.")
+
+
+def rate_for(rate: float | Literal["auto"], problem: Problem, for_classes: float = RATE_FOR_CLASSES) -> float:
+    """Return the rate of inner steps; for ``"auto"``, by whether classes or targets are learned."""
+    return for_classes * _share(problem) if rate == "auto" else rate
+
+
+def range_of_rates(low: float, high: float, problem: Problem) -> Float:
+    """Return the range in which the rate of inner steps is searched, given that for classes."""
+    return Float(_share(problem) * low, _share(problem) * high, log=True)
+
+
+def _share(problem: Problem) -> float:
+    return 1.0 if problem.kind == "classification" else SHARE_FOR_TARGETS
 
 
 class LinearHeadLearner(Learner):
@@ -176,8 +211,15 @@ class GradientAlgorithm(Labelled):
                 f"{self.name} checkpoint_steps=True needs a network without drop-out, whose masks would be others when a "
                 "step is computed again; got one with. Set its drop-out to 0, or leave checkpoint_steps at False."
             )
+        if self.vectorise is True and draws_in_training(backbone):
+            raise InvalidParameterError(
+                f"{self.name} vectorise=True needs a network without drop-out, whose masks cannot be drawn for all tasks at "
+                "once; got one with. Set its drop-out to 0, or leave vectorise at 'auto'."
+            )
         check_choice(self.name, "batch_statistics", self.batch_statistics, ("support", "task"))
         check_choice(self.name, "vectorise", self.vectorise, ("auto", True, False))
+        for flag in FLAGS:
+            check_choice(self.name, flag, getattr(self, flag, False), (False, True))
         return LinearHeadLearner(backbone, n_features, problem)
 
     def adapt(self, learner: Learner, support_x: Tensor, support_y: Tensor, n_way: int, context: Context) -> State:

@@ -12,6 +12,9 @@ from metafe.algorithms.gradient_based import (
     Episode,
     GradientAlgorithm,
     LinearHeadLearner,
+    check_inner_rate,
+    range_of_rates,
+    rate_for,
 )
 from metafe.contracts import (
     Context,
@@ -22,7 +25,6 @@ from metafe.contracts import (
     TaskBatch,
     carry_gradient,
     check_choice,
-    check_numbers,
     check_positive,
     check_sizes,
 )
@@ -41,8 +43,8 @@ class IMAML(GradientAlgorithm):
     ----------
     n_steps : int, default=16
         Inner steps; the gradient is right where they come close to the solution.
-    inner_rate : float, default=0.1
-        Learning rate of the inner steps.
+    inner_rate : float or "auto", default="auto"
+        Learning rate of the inner steps; ``"auto"`` is 0.1 for classes and 0.01 for targets.
     regularisation : float, default=2.0
         Weight :math:`\lambda` of the squared distance to the initial network.
     cg_steps : int, default=5
@@ -82,7 +84,7 @@ class IMAML(GradientAlgorithm):
     def __init__(
         self,
         n_steps: int = 16,
-        inner_rate: float = 0.1,
+        inner_rate: float | Literal["auto"] = "auto",
         regularisation: float = 2.0,
         cg_steps: int = 5,
         inner_optimizer: Literal["sgd", "adam"] = "sgd",
@@ -103,7 +105,7 @@ class IMAML(GradientAlgorithm):
         """Declare steps, rate and regularisation."""
         return {
             "n_steps": Int(5, 25),
-            "inner_rate": Float(0.01, 0.5, log=True),
+            "inner_rate": range_of_rates(0.01, 0.5, problem),
             "regularisation": Float(0.1, 5.0, log=True),
         }
 
@@ -116,7 +118,7 @@ class IMAML(GradientAlgorithm):
             A setting that cannot be.
         """
         check_sizes(self.name, n_steps=self.n_steps, cg_steps=self.cg_steps)
-        check_numbers(self.name, inner_rate=self.inner_rate)
+        check_inner_rate(self.name, self.inner_rate)
         check_positive(self.name, regularisation=self.regularisation)
         check_choice(self.name, "inner_optimizer", self.inner_optimizer, ("sgd", "adam"))
         if self.adapt_steps is not None:
@@ -130,7 +132,8 @@ class IMAML(GradientAlgorithm):
 
     def rates(self, learner: LinearHeadLearner, n_way: int) -> list[Rates]:
         """Return one rate for all."""
-        return [{name: self.inner_rate for name, _ in learner.named_parameters()}]
+        rate = rate_for(self.inner_rate, learner.problem)
+        return [{name: rate for name, _ in learner.named_parameters()}]
 
     def adapt_episode(self, episode: Episode, x: Tensor, y: Tensor, context: Context) -> tuple[Parameters, Parameters]:
         """Take the inner steps on the regularised loss."""

@@ -3,35 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from metafe.algorithms.defaults import Labelled
 from metafe.algorithms.gradient_based import (
+    FLAGS,
     HEAD,
+    RATE_FOR_CLASSES,
     Adapts,
     Episode,
     GradientAlgorithm,
     LearnedRates,
     LinearHeadLearner,
     apply_linear,
+    check_inner_rate,
+    check_momentum,
     flat_name,
+    range_of_rates,
+    rate_for,
     task_rows,
 )
 from metafe.contracts import (
     Categorical,
     Context,
-    Float,
     HeadAlgorithm,
     Int,
+    InvalidParameterError,
     Learner,
     Problem,
     State,
     TaskBatch,
     check_choice,
-    check_numbers,
     check_sizes,
     task_loss,
 )
@@ -50,8 +55,8 @@ class MAML(GradientAlgorithm):
     ----------
     n_steps : int, default=5
         Inner steps.
-    inner_rate : float, default=0.1
-        Learning rate of the inner steps; where rates are learned, what they start from.
+    inner_rate : float or "auto", default="auto"
+        Learning rate of the inner steps; ``"auto"`` is 0.1 for classes and 0.01 for targets; where rates are learned, what they start from.
     first_order : bool, default=False
         Leave out second derivatives (FOMAML): cheaper, and often nearly as good.
     adapts : {"all", "head", "body"}, default="all"
@@ -106,11 +111,12 @@ class MAML(GradientAlgorithm):
     """
 
     name = "maml"
+    rate_for_classes: ClassVar[float] = RATE_FOR_CLASSES
 
     def __init__(
         self,
         n_steps: int = 5,
-        inner_rate: float = 0.1,
+        inner_rate: float | Literal["auto"] = "auto",
         first_order: bool = False,
         adapts: Adapts = "all",
         inner_optimizer: Literal["sgd", "adam"] = "sgd",
@@ -141,7 +147,7 @@ class MAML(GradientAlgorithm):
         """Declare steps, rate, order and whether rates are learned."""
         return {
             "n_steps": Int(1, 5),
-            "inner_rate": Float(0.01, 0.5, log=True),
+            "inner_rate": range_of_rates(0.01, 0.5, problem),
             "first_order": Categorical([False, True]),
             "learned_rates": Categorical(["none", "layer_step", "element"]),
         }
@@ -156,11 +162,17 @@ class MAML(GradientAlgorithm):
         """
         check_inner_settings(self)
         check_choice(self.name, "adapts", self.adapts, ("all", "head", "body"))
+        if self.adapts == "body" and self.shared_head:
+            raise InvalidParameterError(
+                f"{self.name} adapts='body' needs a head whose rows differ, without which nothing can be learned; got "
+                "shared_head=True. Leave shared_head at False, or adapt the head too."
+            )
         check_choice(self.name, "learned_rates", self.learned_rates, ("none", "layer_step", "element"))
         super().build(backbone, n_features, problem)
         learner = LinearHeadLearner(backbone, n_features, problem, self.shared_head)
         names = [n for n, p in learner.named_parameters() if p.requires_grad and self.is_adapted(n)]
-        learner.learn_rates(self.learned_rates, names, self.inner_rate, self.n_steps)
+        rate = rate_for(self.inner_rate, problem, self.rate_for_classes)
+        learner.learn_rates(self.learned_rates, names, rate, self.n_steps)
         return learner
 
     def stands_compiling(self, learner: Learner) -> bool:
@@ -179,7 +191,7 @@ class MAML(GradientAlgorithm):
         """Return one rate for all, or the learned ones."""
         names = [n for n, _ in learner.named_parameters() if not n.startswith("rates.") and self.is_adapted(n)]
         if self.learned_rates == "none":
-            return [dict.fromkeys(names, self.inner_rate)]
+            return [dict.fromkeys(names, rate_for(self.inner_rate, learner.problem, self.rate_for_classes))]
         learned = {n: learner.rates[flat_name(n)] for n in names if flat_name(n) in learner.rates}
         if self.learned_rates == "layer_step":
             return [{n: rate[step] for n, rate in learned.items()} for step in range(self.n_steps)]
@@ -207,8 +219,8 @@ class BOIL(MAML):
     ----------
     n_steps : int, default=1
         Inner steps.
-    inner_rate : float, default=0.5
-        Learning rate of the inner steps.
+    inner_rate : float or "auto", default="auto"
+        Learning rate of the inner steps; ``"auto"`` is 0.5 for classes and 0.05 for targets.
     first_order : bool, default=False
         Leave out second derivatives.
     adapt_steps : int or None, default=None
@@ -235,6 +247,7 @@ class BOIL(MAML):
     """
 
     name = "boil"
+    rate_for_classes: ClassVar[float] = 0.5
     adapts: Adapts = "body"
     inner_optimizer: Literal["sgd", "adam"] = "sgd"
     momentum: float | None = None
@@ -245,7 +258,7 @@ class BOIL(MAML):
     def __init__(
         self,
         n_steps: int = 1,
-        inner_rate: float = 0.5,
+        inner_rate: float | Literal["auto"] = "auto",
         first_order: bool = False,
         adapt_steps: int | None = None,
         batch_statistics: Literal["support", "task"] = "support",
@@ -264,7 +277,7 @@ class BOIL(MAML):
         """Declare steps, rate and order."""
         return {
             "n_steps": Int(1, 5),
-            "inner_rate": Float(0.05, 1.0, log=True),
+            "inner_rate": range_of_rates(0.05, 1.0, problem),
             "first_order": Categorical([False, True]),
         }
 
@@ -276,8 +289,8 @@ class ANIL(Labelled, HeadAlgorithm):
     ----------
     n_steps : int, default=5
         Inner steps.
-    inner_rate : float, default=0.1
-        Learning rate of the inner steps.
+    inner_rate : float or "auto", default="auto"
+        Learning rate of the inner steps; ``"auto"`` is 0.1 for classes and 0.01 for targets.
     first_order : bool, default=False
         Leave out second derivatives.
     inner_optimizer : {"sgd", "adam"}, default="sgd"
@@ -309,7 +322,7 @@ class ANIL(Labelled, HeadAlgorithm):
     def __init__(
         self,
         n_steps: int = 5,
-        inner_rate: float = 0.1,
+        inner_rate: float | Literal["auto"] = "auto",
         first_order: bool = False,
         inner_optimizer: Literal["sgd", "adam"] = "sgd",
         momentum: float | None = None,
@@ -328,7 +341,7 @@ class ANIL(Labelled, HeadAlgorithm):
         """Declare steps, rate and order."""
         return {
             "n_steps": Int(1, 10),
-            "inner_rate": Float(0.01, 1.0, log=True),
+            "inner_rate": range_of_rates(0.01, 1.0, problem),
             "first_order": Categorical([False, True]),
         }
 
@@ -366,7 +379,7 @@ class ANIL(Labelled, HeadAlgorithm):
 
         rows = {name: task_rows(learner.get_parameter(f"head.{name}"), n_way) for name in ("weight", "bias")}
         start = {name: value.expand(*leading, *value.shape) for name, value in rows.items()}
-        rates: list[Rates] = [dict.fromkeys(start, self.inner_rate)]
+        rates: list[Rates] = [dict.fromkeys(start, rate_for(self.inner_rate, learner.problem))]
         return loop.adapt(loss, start, rates, {"features": features})
 
 
@@ -379,10 +392,11 @@ def check_inner_settings(algorithm: MAML | ANIL) -> None:
         Naming the algorithm, the setting and what was received.
     """
     check_sizes(algorithm.name, n_steps=algorithm.n_steps)
-    check_numbers(algorithm.name, inner_rate=algorithm.inner_rate)
+    check_inner_rate(algorithm.name, algorithm.inner_rate)
     check_choice(algorithm.name, "inner_optimizer", algorithm.inner_optimizer, ("sgd", "adam"))
-    if algorithm.momentum is not None:
-        check_numbers(algorithm.name, momentum=algorithm.momentum)
+    for flag in FLAGS:
+        check_choice(algorithm.name, flag, getattr(algorithm, flag, False), (False, True))
+    check_momentum(algorithm.name, algorithm.momentum)
     if algorithm.adapt_steps is not None:
         check_sizes(algorithm.name, adapt_steps=algorithm.adapt_steps)
 

@@ -12,6 +12,7 @@ from metafe.algorithms.gradient_based import (
     GradientAlgorithm,
     LinearHeadLearner,
     Metrics,
+    check_momentum,
 )
 from metafe.contracts import (
     Context,
@@ -123,8 +124,7 @@ class Reptile(GradientAlgorithm):
             self.name, n_steps=self.n_steps, inner_batch_size=self.inner_batch_size, adapt_steps=self.adapt_steps
         )
         check_numbers(self.name, inner_rate=self.inner_rate)
-        if self.momentum is not None:
-            check_numbers(self.name, momentum=self.momentum)
+        check_momentum(self.name, self.momentum)
         check_choice(self.name, "inner_optimizer", self.inner_optimizer, ("sgd", "adam"))
         return super().build(backbone, n_features, problem)
 

@@ -116,10 +116,12 @@ def _kind_of_strings(rows: Sequence[str | os.PathLike[str]]) -> str:
 
 
 def _kind_of_arrays(rows: Sequence[Any]) -> str:
-    shapes = [_shape(row) for row in rows]
-    if len(set(shapes)) == 1:
+    shapes = [_shape(row) for row in rows if not is_missing(row)]
+    if len(set(shapes)) == 1 and len(shapes) == len(rows):
         return "array"
-    is_sound = all(len(shape) == 1 for shape in shapes) and np.median(shapes) >= SHORTEST_SOUND
+    lengths = [shape[0] for shape in shapes if len(shape) == 1]
+    # A single row of another shape is for the encoder to name.
+    is_sound = 2 * len(lengths) > len(shapes) and np.median(lengths) >= SHORTEST_SOUND
     return "sound" if is_sound else "series"
 
 

@@ -158,7 +158,8 @@ def file_key(path: str | os.PathLike[str]) -> bytes:
     try:
         found = os.stat(full)  # noqa: PTH116 - as above
         state = f"{found.st_size}/{found.st_mtime_ns}"
-    except OSError:
+    except (OSError, ValueError):
+        # A path that no file can have, such as one with a NUL, raises the second.
         state = "missing"
     return hashlib.blake2b(f"{full}\0{state}".encode("utf-8", "surrogateescape"), digest_size=16).digest()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone, is_classifier, is_regressor
 from sklearn.linear_model import RidgeCV
 
 from metafe.contracts import InvalidParameterError
@@ -39,7 +39,9 @@ def check_head(head: Any, names: tuple[str, ...], kind: str) -> None:
         Anything else.
     """
     known = head in names if isinstance(head, str) else hasattr(head, "fit") and hasattr(head, "predict")
-    if not known or isinstance(head, type):
+    opposite = {"a classifier": is_regressor, "a regressor": is_classifier}.get(kind)
+    is_opposite = isinstance(head, BaseEstimator) and opposite is not None and opposite(head)
+    if not known or isinstance(head, type) or is_opposite:
         hint = suggest(head if isinstance(head, str) else "", names)
         raise InvalidParameterError(f"head must be a known name or {kind}; got {head!r}. {hint}")
 

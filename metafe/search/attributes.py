@@ -36,6 +36,8 @@ N_FEATURES = "n_features"
 N_PARAMETERS = "n_parameters"
 LATENCY = "latency"
 ERROR = "error"
+# The type of the error of a network that was pruned since it is too slow for the timeout.
+TOO_SLOW = "TooSlow"
 # What a trial says of one attempt, not of what is tried.
 OF_ATTEMPT = (
     *(PARAMETERS, WORKER, FOLD_SCORES, EPISODE_SCORES, CLASS_SCORES, FRESH_SCORES, FRESH_CLASS_SCORES, VIEW),
@@ -73,3 +75,8 @@ def process_start(pid: int) -> int | None:
 def is_baseline(attributes: Mapping[str, Any]) -> bool:
     """Tell whether a trial is a baseline."""
     return BASELINE in attributes
+
+
+def is_too_slow(attributes: Mapping[str, Any]) -> bool:
+    """Tell whether a trial was pruned since its network is too slow for the timeout."""
+    return ERROR in attributes and attributes[ERROR]["type"] == TOO_SLOW

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -93,14 +94,24 @@ def nearest(distribution: Distribution, value: Any) -> Any:
     ----------
     distribution : Distribution
     value : object
-        For a number: one, a pair whose middle is taken, or None, which stands for as many as there are.
+        For a number: one, a pair whose middle is taken, None, which stands for as many as there are, or ``"auto"``.
     """
     if isinstance(distribution, Categorical):
         return value if value in distribution.choices else distribution.choices[0]
     assert isinstance(distribution, Float | Int)
+    if value == "auto":
+        # What a plugin takes by itself lies about the middle of what it declares.
+        return middle(distribution)
     if isinstance(value, list | tuple) and value:
         value = sum(value) / len(value)
     number = (
         min(max(value, distribution.low), distribution.high) if isinstance(value, int | float) else distribution.high
     )
     return round(number) if isinstance(distribution, Int) else float(number)
+
+
+def middle(distribution: Float | Int) -> float:
+    """Return the middle of a range, of a logarithmic one in logarithms."""
+    low, high = distribution.low, distribution.high
+    value = math.sqrt(low * high) if distribution.log else (low + high) / 2
+    return round(value) if isinstance(distribution, Int) else value

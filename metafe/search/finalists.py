@@ -237,12 +237,14 @@ def _verdict(
 
 
 def _why_no_others(trials: Sequence[FrozenTrial]) -> str:
-    pruned = [t for t in trials if t.state == TrialState.PRUNED]
-    n_slow = sum(attribute.ERROR in t.user_attrs for t in pruned)
-    if not pruned:
-        return "no other trial was finished"
-    slow = f", {n_slow} of them as too slow for the timeout" if n_slow else ""
-    return f"all {len(pruned)} other trials were pruned{slow}"
+    """Say what became of the trials that are no baselines, none of which was finished."""
+    others = [t for t in trials if not attribute.is_baseline(t.user_attrs)]
+    slow = [t for t in others if attribute.is_too_slow(t.user_attrs)]
+    pruned = [t for t in others if t.state == TrialState.PRUNED and t not in slow]
+    failed = [t for t in others if t.state == TrialState.FAIL]
+    counts = {"pruned": len(pruned), "too slow for the timeout": len(slow), "failed": len(failed)}
+    said = [f"{n} {what}" for what, n in counts.items() if n]
+    return f"no other trial was finished ({', '.join(said)})" if said else "no other trial was finished"
 
 
 def _score(trial: FrozenTrial, objective: Objective) -> float:

@@ -254,7 +254,8 @@ class Objective:
         if not finished:
             return 0.0
         best = max(finished, key=lambda t: t.values[self.objectives.index("score")])
-        fits, whole = (max(best.user_attrs[name]) for name in (attribute.FIT_SECONDS, attribute.WHOLE_FIT_SECONDS))
+        fits = max(best.user_attrs[attribute.FIT_SECONDS])
+        whole = max(best.user_attrs.get(attribute.WHOLE_FIT_SECONDS, [np.inf]))
         n_train = min(len(train) for train, _ in self.judge.folds.parts)
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
         return float(max(fits * len(self.data) / n_train, self._least_refit_seconds(fits, whole)) + judging)
@@ -397,7 +398,7 @@ class _StopRules:
             f"about {float(f'{seconds:.1g}'):g} s. Raise timeout, or leave the backbone out."
         )
         backbone = json.loads(self.trial.user_attrs[attribute.PARAMETERS])["backbone"]
-        kept = {"plugin": f"backbone {backbone}", "type": "TooSlow", "message": message, "traceback": ""}
+        kept = {"plugin": f"backbone {backbone}", "type": attribute.TOO_SLOW, "message": message, "traceback": ""}
         self.trial.set_user_attr(attribute.ERROR, kept)
         raise TrialPruned(message)
 

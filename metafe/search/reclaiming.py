@@ -96,9 +96,10 @@ def is_requeued(study: Study, trial: FrozenTrial) -> bool:
 
 
 def requeue_cut_short(study: Study, n_folds: int) -> None:
-    """Enqueue complete trials again that the end of an earlier search has kept from some of the folds."""
+    """Enqueue trials again that an earlier search had no time for: to go through all folds, or for networks as slow."""
     for trial in lasting(study.get_trials(deepcopy=False)):
-        if trial.state == TrialState.COMPLETE and len(trial.user_attrs[attribute.FOLD_SCORES]) < n_folds:
+        cut_short = trial.state == TrialState.COMPLETE and len(trial.user_attrs[attribute.FOLD_SCORES]) < n_folds
+        if cut_short or attribute.is_too_slow(trial.user_attrs):
             requeue(study, trial)
 
 

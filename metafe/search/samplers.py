@@ -32,7 +32,8 @@ class Hyperband(BasePruner):
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
         """Tell whether the trial is among the worst of its bracket."""
         finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-        if sum(1 in other.intermediate_values for other in finished) < FEWEST_TRAINED:
+        # Of a trial that trains nothing, the only report is that before the first step.
+        if sum(any(1 <= n <= REPORTS for n in other.intermediate_values) for other in finished) < FEWEST_TRAINED:
             return False
         return self.brackets.prune(study, trial)
 

@@ -336,8 +336,8 @@ def _suited(
 
 def _is_augmented(row: np.ndarray | None, template: MetaFeatureExtractor, encoder: Encoder | None) -> bool:
     """Tell whether rows are augmented where nothing is drawn; True where that is not known."""
-    if template.augment != "auto":
-        return True
+    if not isinstance(template.augment, str) or template.augment != "auto":
+        return template.augment is not None and template.augment != []
     if row is None:
         return encoder is None or encoder.default_augment != ()
     return bool(Decisions(encoder=encoder).augmentations("auto", row.shape, "classification"))

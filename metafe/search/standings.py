@@ -141,7 +141,7 @@ def failures(trials: Sequence[FrozenTrial]) -> list[tuple[int, dict[str, str]]]:
     errors = [
         trial.user_attrs.get(attribute.ERROR)
         for trial in lasting(trials)
-        if trial.state == TrialState.FAIL or attribute.ERROR in trial.user_attrs
+        if trial.state == TrialState.FAIL or attribute.is_too_slow(trial.user_attrs)
     ]
     known = [error or {"plugin": "", "type": "unknown", "message": "", "traceback": ""} for error in errors]
     by_cause = {(e["plugin"], e["type"], e["message"]): e for e in reversed(known)}

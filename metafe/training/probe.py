@@ -95,7 +95,12 @@ def ridge_predictions(support: np.ndarray, targets: np.ndarray, query: np.ndarra
     support, query = support - centre, query - centre
     transposed = np.swapaxes(support, 1, 2)
     # A weight for each of the few support rows in place of one for each feature.
-    weights = np.linalg.solve(support @ transposed + np.eye(support.shape[1]), targets - mean)
+    kernel = support @ transposed + np.eye(support.shape[1])
+    try:
+        weights = np.linalg.solve(kernel, targets - mean)
+    except np.linalg.LinAlgError:
+        # The ridge is lost in the rounding of features as large as an inner loop makes them that diverges.
+        weights = np.linalg.pinv(kernel, hermitian=True) @ (targets - mean)
     return query @ (transposed @ weights) + mean
 
 

@@ -225,21 +225,30 @@ class Trainer:
         """Return about how long the network alone takes for the rows of a step and a validation."""
         step = sum(len(b) * (b.support_x.shape[1] + b.query_x.shape[1]) for b in self._draw(0))
         held_out = 0 if self.validator is None else self.validator.n_rows
-        rows = self.normaliser(torch.as_tensor(self.train.take(self.train.rows[:ROWS_TO_PACE])).to(self.device))
-        self.learner.eval()
-        began = 0.0
+        n_rows = PASSES_OF_A_STEP * step + held_out
         # What the first call of a network prepares is not needed again.
-        for _ in range(2):
-            began = time.perf_counter()
-            with torch.no_grad():
-                # Copied back, since an accelerator is done only then.
-                self.learner.backbone(rows).cpu()
-        return (time.perf_counter() - began) / len(rows) * (PASSES_OF_A_STEP * step + held_out)
+        self._seconds_for(1)
+        of_one = self._seconds_for(1)
+        # One row at a time is slower than many at once, but what takes so long for one need not be asked for more.
+        if of_one * ROWS_TO_PACE > (self.seconds or math.inf):
+            return of_one * n_rows
+        return self._seconds_for(ROWS_TO_PACE) / ROWS_TO_PACE * n_rows
+
+    def _seconds_for(self, n_rows: int) -> float:
+        """Return how long the network takes for some rows, as they are drawn from the training rows."""
+        numbers = np.resize(self.train.rows, n_rows)
+        rows = self.normaliser(torch.as_tensor(self.train.take(numbers)).to(self.device))
+        self.learner.eval()
+        began = time.perf_counter()
+        with torch.no_grad():
+            # Copied back, since an accelerator is done only then.
+            self.learner.backbone(rows).cpu()
+        return time.perf_counter() - began
 
     def _share_over(self, step: int) -> float:
-        """Return how much of the training is over after some steps."""
+        """Return how much of the training is over after some steps, 1 at most."""
         by_steps = step / max(1, self.settings.max_steps)
-        return by_steps if self.seconds is None else max(by_steps, self._seconds_over() / self.seconds)
+        return by_steps if self.seconds is None else min(1.0, max(by_steps, self._seconds_over() / self.seconds))
 
     def _seconds_over(self) -> float:
         return time.perf_counter() - self._began

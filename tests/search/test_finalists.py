@@ -105,7 +105,7 @@ def test_it_is_said_that_all_others_were_pruned(objective, judged_as):
     pruned.state = optuna.trial.TrialState.PRUNED
     assert judge_finalists([trial(0, 0.6, "PCA")], objective).verdict.endswith("no other trial was finished.")
     finals = judge_finalists([trial(0, 0.6, "PCA"), pruned, pruned], objective)
-    assert finals.verdict.endswith("all 2 other trials were pruned.")
+    assert finals.verdict.endswith("no other trial was finished (2 pruned).")
 
 
 def test_without_baselines_the_best_wins(objective, judged_as):

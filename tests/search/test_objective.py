@@ -20,6 +20,7 @@ from metafe.contracts import Backbone, SearchError, TrainingInterruptedWarning, 
 from metafe.plugins import registry
 from metafe.search import attributes as attribute
 from metafe.search.objective import Objective
+from metafe.search.reclaiming import requeue_cut_short
 
 BASELINES = 6
 
@@ -164,10 +165,28 @@ def test_a_network_too_slow_for_the_timeout_ends_before_its_first_step(brief, bl
     assert "Raise timeout" in error["message"]
 
 
+def test_what_was_too_slow_is_tried_again_with_more_time(brief, blobs):
+    search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=6)
+    search.set_params(n_trials=BASELINES + 1).fit(*blobs)
+    assert attribute.is_too_slow(search.study_.trials[-1].user_attrs)
+    requeue_cut_short(search.study_, n_folds=3)
+    again = search.study_.trials[-1]
+    assert again.state.name == "WAITING"
+    assert attribute.ERROR not in again.user_attrs
+
+
+def test_short_trainings_are_pruned_too(brief, blobs):
+    """No report of eight steps is that of a twentieth of the training."""
+    search = brief(extractor=template(max_steps=8, learning_rate="auto"), backbones="mlp", algorithms="protonet")
+    search.set_params(n_trials=BASELINES + 12).fit(*blobs)
+    ended = [t for t in search.study_.trials if t.state.name == "PRUNED"]
+    assert any(max(t.intermediate_values) < 20 for t in ended)
+
+
 def test_a_verdict_says_that_all_were_too_slow(brief, blobs):
     search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=6)
     search.set_params(n_trials=BASELINES + 1).fit(*blobs)
-    assert "1 other trials were pruned, 1 of them as too slow for the timeout" in search.verdict_
+    assert "no other trial was finished (1 too slow for the timeout)" in search.verdict_
 
 
 def test_without_a_timeout_no_network_is_too_slow(brief, blobs):

@@ -81,6 +81,15 @@ def test_dates_become_parts(cells):
     assert encoded(cells) == [[2024, 2, 29, 3, 19782], [1969, 12, 31, 2, -1]], "The hour is always 0 and left out."
 
 
+@pytest.mark.parametrize(
+    "cells",
+    [["2024-02-29", "9999-12-31"], [dt.date(2024, 2, 29), dt.date(9999, 12, 31)]],
+    ids=["words", "dates"],
+)
+def test_a_date_that_means_never_is_a_date(cells):
+    assert encoded(cells) == [[2024, 2, 29, 3, 19782], [9999, 12, 31, 4, 2932896]]
+
+
 def test_the_hour_of_a_date_is_kept():
     assert encoded(["2024-02-29 06:00", "2024-02-29 18:00"]) == [[6, 19782.25], [18, 19782.75]]
 

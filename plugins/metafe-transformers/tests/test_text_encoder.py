@@ -69,6 +69,11 @@ def test_missing_texts_can_be_an_error(model):
         encoded(TextEncoder(model, errors="raise"), ["card", None])
 
 
+def test_half_of_a_pair_of_surrogates_is_read_as_a_question_mark(model):
+    cut, marked = encoded(TextEncoder(model), ["card \ud83d", "card ?"])
+    np.testing.assert_array_equal(cut, marked)
+
+
 def test_an_empty_text_is_a_text(model):
     assert encoded(TextEncoder(model), ["", "card"])[0].any()
 

@@ -135,6 +135,7 @@ def dates(column: Any, written_as: str | None = None) -> np.ndarray:
     when = read.dt
     midnight = read.dt.normalize()
     hours = (read - midnight).dt.total_seconds() / 3600
-    days = (read - pd.Timestamp(0, tz="UTC")).dt.total_seconds() / SECONDS_PER_DAY
+    # In the coarsest unit, since in nanoseconds the years after 2262, such as the 9999 of "never", are out of bounds.
+    days = (read - pd.Timestamp(0, tz="UTC").as_unit("s")).dt.total_seconds() / SECONDS_PER_DAY
     parts = [when.year, when.month, when.day, when.weekday, hours, days]
     return np.stack([part.to_numpy(dtype=np.float32, na_value=np.nan) for part in parts], axis=1)

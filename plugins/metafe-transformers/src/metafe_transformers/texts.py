@@ -69,7 +69,9 @@ def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[lis
     """
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
-    return [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    # Half of a surrogate pair, as of a text that was cut, is nothing that can be written in UTF-8.
+    readable = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    return [encoding.ids for encoding in tokenizer.encode_batch(readable)]
 
 
 def padded(ids: Sequence[Sequence[int]], length: int, padding: int) -> np.ndarray:
