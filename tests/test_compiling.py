@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import BOIL, MAML, MetaSGD, ProtoNet
+from metafe.algorithms.gradient_based import rate_for
 from metafe.backbones import MLP, Conv4
 from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
 from metafe.tasks import ClassTasks
@@ -57,10 +58,11 @@ def double_backpropagation(algorithm, learner, batch):
     for t in range(len(batch)):
         adapted = start
         names = [n for n in start if algorithm.is_adapted(n)]
+        rate = rate_for(algorithm.inner_rate, learner.problem, algorithm.rate_for_classes)
         for _ in range(algorithm.n_steps):
             loss = loss_on(batch.support_x[t], batch.support_y[t], adapted)
             found = torch.autograd.grad(loss, [adapted[n] for n in names], create_graph=True)
-            rates = [learner.rates[n.replace(".", "-")] if learner.rates else algorithm.inner_rate for n in names]
+            rates = [learner.rates[n.replace(".", "-")] if learner.rates else rate for n in names]
             adapted = adapted | {n: adapted[n] - r * g for n, r, g in zip(names, rates, found, strict=True)}
         losses.append(loss_on(batch.query_x[t], batch.query_y[t], adapted))
     loss = torch.stack(losses).mean()
