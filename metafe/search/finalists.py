@@ -11,11 +11,8 @@ from scipy import stats
 from metafe.search import attributes as attribute
 from metafe.search.baselines import SUPERVISED, is_label_free
 from metafe.search.judging import Judge, Judged
-from metafe.search.objective import Objective
+from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
 from metafe.training.probe import compare, mean_interval
-
-N_LEARNED = 3
-N_LABELLED = 2
 
 
 @dataclass(frozen=True)
@@ -167,8 +164,8 @@ def choose_finalists(
         t for t in by_score if not attribute.is_baseline(t.user_attrs) and t is once[t.user_attrs[attribute.PARAMETERS]]
     ]
     if learned:
-        low, _ = _bounds(learned[0], objective)
-        learned = [t for t in learned if _bounds(t, objective)[1] >= low]
+        low, _ = bounds(learned[0])
+        learned = [t for t in learned if bounds(t)[1] >= low]
     label_free = [t for t in baselines if is_label_free(t)]
     labelled = [t for t in baselines if not is_label_free(t)]
     return learned[:N_LEARNED], label_free, labelled[:N_LABELLED]
@@ -249,8 +246,3 @@ def _why_no_others(trials: Sequence[FrozenTrial]) -> str:
 
 def _score(trial: FrozenTrial, objective: Objective) -> float:
     return float(trial.values[objective.objectives.index("score")])
-
-
-def _bounds(trial: FrozenTrial, objective: Objective) -> tuple[float, float]:
-    mean, half = mean_interval(attribute.unpacked(trial.user_attrs[attribute.EPISODE_SCORES]))
-    return mean - half, mean + half

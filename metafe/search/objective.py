@@ -31,7 +31,7 @@ from metafe.search.samplers import REPORTS
 from metafe.search.space import Parameters, Space
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
-from metafe.training.probe import compare
+from metafe.training.probe import compare, mean_interval
 
 Watch = Callable[[Mapping[str, float]], bool]
 OnPace = Callable[[float], None]
@@ -44,6 +44,8 @@ DIRECTIONS: dict[str, Direction] = {
     "n_parameters": "minimize",
     "n_features": "minimize",
 }
+# How many of the best may be judged again in the end: searched trials, and baselines that learn from labels.
+N_LEARNED, N_LABELLED = 3, 2
 # A search that must be done by some time has room for so many trials that train on every fold as long as they may.
 FULL_TRIALS = 5
 # What the refit has of that time, if it needs so much, where trainings were cut short: longer ones would have been better.
@@ -249,16 +251,29 @@ class Objective:
         return self.space.from_json(json.loads(trial.user_attrs[attribute.PARAMETERS]))
 
     def refit_seconds(self, trials: Sequence[FrozenTrial]) -> float:
-        """Return how long it takes to judge the baselines on all rows, and would take to fit the best trial on all rows."""
+        """Return how long it takes to judge the baselines on all rows, and would take to fit a likely winner on all rows."""
         finished = [t for t in trials if t.state == TrialState.COMPLETE]
-        if not finished:
-            return 0.0
-        best = max(finished, key=lambda t: t.values[self.objectives.index("score")])
-        fits = max(best.user_attrs[attribute.FIT_SECONDS])
-        whole = max(best.user_attrs.get(attribute.WHOLE_FIT_SECONDS, [np.inf]))
-        n_train = min(len(train) for train, _ in self.judge.folds.parts)
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
-        return float(max(fits * len(self.data) / n_train, self._least_refit_seconds(fits, whole)) + judging)
+        return max(map(self._refit_seconds_of, self._likely_winners(finished)), default=0.0) + judging
+
+    def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Return the best searched trials that may be as good as each other, and the baselines that learn and may beat the others."""
+        by_score = sorted(finished, key=self._score, reverse=True)
+        searched = [t for t in by_score if not attribute.is_baseline(t.user_attrs)][:N_LEARNED]
+        lows_and_highs = [bounds(t) for t in searched]
+        as_good = [t for t, (_, high) in zip(searched, lows_and_highs, strict=True) if high >= lows_and_highs[0][0]]
+        plain = max((self._score(t) for t in by_score if is_label_free(t)), default=-np.inf)
+        baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
+        return as_good + [t for t in baselines if not is_label_free(t) and self._score(t) > plain][:N_LABELLED]
+
+    def _refit_seconds_of(self, trial: FrozenTrial) -> float:
+        fits = max(trial.user_attrs[attribute.FIT_SECONDS])
+        whole = max(trial.user_attrs.get(attribute.WHOLE_FIT_SECONDS, [np.inf]))
+        n_train = min(len(train) for train, _ in self.judge.folds.parts)
+        return float(max(fits * len(self.data) / n_train, self._least_refit_seconds(fits, whole)))
+
+    def _score(self, trial: FrozenTrial) -> float:
+        return float(trial.values[self.objectives.index("score")])
 
     def _least_refit_seconds(self, fit_seconds: float, whole: float) -> float:
         """Return the time for a training that was cut short: as long as it would have been, but no more than its share."""
@@ -435,6 +450,12 @@ class _StopRules:
             self.trial.report(score, step)
         except Exception as error:
             raise StorageTroubleError(f"The study's storage must take a report; it raised {error!r}.") from error
+
+
+def bounds(trial: FrozenTrial) -> tuple[float, float]:
+    """Return the 95 % interval of a trial's score over episodes."""
+    mean, half = mean_interval(attribute.unpacked(trial.user_attrs[attribute.EPISODE_SCORES]))
+    return mean - half, mean + half
 
 
 def described_error(error: Exception, parameters: Parameters) -> dict[str, str]:

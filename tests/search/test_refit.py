@@ -76,5 +76,25 @@ def test_a_refit_is_left_the_time_that_it_needs_and_no_more_than_its_share(fit, 
     folds = Folds([(np.arange(80), np.arange(80, 120))] * 3, "three")
     objective = Objective(None, np.zeros(120), None, None, SimpleNamespace(folds=folds))
     objective.fold_seconds = 2.0
-    kept = {attribute.FIT_SECONDS: [fit], attribute.WHOLE_FIT_SECONDS: [whole]}
-    assert objective.refit_seconds([optuna.trial.create_trial(value=0.5, user_attrs=kept)]) == pytest.approx(wanted)
+    assert objective.refit_seconds([finished(0.5, fit, whole)]) == pytest.approx(wanted)
+
+
+def finished(score, fit, whole, baseline=None):
+    """Return a trial that is complete, with scores of 200 episodes."""
+    kept = {
+        attribute.FIT_SECONDS: [fit],
+        attribute.WHOLE_FIT_SECONDS: [whole],
+        attribute.EPISODE_SCORES: attribute.packed(np.linspace(score - 0.1, score + 0.1, 200)),
+        attribute.SECONDS: 0.0,
+    }
+    named = {} if baseline is None else {attribute.BASELINE: baseline}
+    return optuna.trial.create_trial(value=score, user_attrs=kept | named)
+
+
+@pytest.mark.parametrize(("score", "wanted"), [(0.799, 12.0), (0.7, 12.0), (0.5, 1.5)])
+def test_the_baseline_that_may_win_is_left_its_time_beside_a_quick_trial_that_seems_better(score, wanted):
+    folds = Folds([(np.arange(80), np.arange(80, 120))] * 3, "three")
+    objective = Objective(None, np.zeros(120), None, None, SimpleNamespace(folds=folds))
+    objective.fold_seconds = 2.0
+    trials = [finished(0.8, 1.0, 1.0), finished(0.6, 0.1, 0.1, "PCA"), finished(score, 2.1, 60.0, "supervised")]
+    assert objective.refit_seconds(trials) == pytest.approx(wanted)
