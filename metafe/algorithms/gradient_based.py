@@ -47,7 +47,6 @@ HEAD = ("head.weight", "head.bias")
 RATE_FOR_CLASSES = 0.1
 # A squared error is steeper than a cross-entropy: steps that suit the latter diverge.
 SHARE_FOR_TARGETS = 0.1
-FLAGS = ("first_order", "multi_step_loss", "shared_head", "checkpoint_steps")
 # Adapted values, over all tasks that are adapted to at once outside training: some hundred megabytes.
 _VALUES_AT_ONCE = 2**23
 
@@ -218,8 +217,6 @@ class GradientAlgorithm(Labelled):
             )
         check_choice(self.name, "batch_statistics", self.batch_statistics, ("support", "task"))
         check_choice(self.name, "vectorise", self.vectorise, ("auto", True, False))
-        for flag in FLAGS:
-            check_choice(self.name, flag, getattr(self, flag, False), (False, True))
         return LinearHeadLearner(backbone, n_features, problem)
 
     def adapt(self, learner: Learner, support_x: Tensor, support_y: Tensor, n_way: int, context: Context) -> State:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from metafe.algorithms.defaults import Labelled
 from metafe.algorithms.gradient_based import (
-    FLAGS,
     HEAD,
     RATE_FOR_CLASSES,
     Adapts,
@@ -46,6 +45,7 @@ from metafe.inner_loop import InnerLoop, Parameters, Rates
 
 # Share of the training after which the multi-step loss has become that of the last step.
 _ANNEALED_AFTER = 0.1
+_FLAGS = ("first_order", "multi_step_loss", "shared_head", "checkpoint_steps")
 
 
 class MAML(GradientAlgorithm):
@@ -394,7 +394,7 @@ def check_inner_settings(algorithm: MAML | ANIL) -> None:
     check_sizes(algorithm.name, n_steps=algorithm.n_steps)
     check_inner_rate(algorithm.name, algorithm.inner_rate)
     check_choice(algorithm.name, "inner_optimizer", algorithm.inner_optimizer, ("sgd", "adam"))
-    for flag in FLAGS:
+    for flag in _FLAGS:
         check_choice(algorithm.name, flag, getattr(algorithm, flag, False), (False, True))
     check_momentum(algorithm.name, algorithm.momentum)
     if algorithm.adapt_steps is not None:
