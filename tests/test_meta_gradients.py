@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from metafe.algorithms import ANIL, BOIL, IMAML, MAML, MetaSGD, Reptile
+from metafe.algorithms import ANIL, BOIL, IMAML, MAML, MetaSGD, Reptile, gradient_based
 from metafe.backbones import MLP, Conv4
 from metafe.contracts import Context, Problem, TaskBatch
 from metafe.testing.common import build_seeded
@@ -395,6 +395,20 @@ def test_checkpointed_steps_give_the_same_gradient(settings, network, batch, vec
         algorithm = MAML(vectorise=vectorise, checkpoint_steps=checkpoint_steps, **settings)
         gradients.append(outer_gradient(algorithm, make_learner(algorithm, network), batch))
     assert relative_difference(*gradients) < 1e-12
+
+
+@pytest.mark.parametrize("make", [MAML, BOIL, MetaSGD, IMAML, Reptile], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("limit", [1, 700], ids=["each task", "two groups"])
+def test_groups_of_vectorised_tasks_give_the_gradient_of_all_at_once(make, limit, monkeypatch):
+    batch, found = make_batch(BACKBONES["mlp"][1]), []
+    algorithm = make(vectorise=True)
+    for at_once in (10**9, limit):
+        monkeypatch.setattr(gradient_based, "_VALUES_TRAINED_AT_ONCE", at_once)
+        learner = make_learner(algorithm, "mlp")
+        loss, metrics = algorithm.meta_loss(learner, batch, TRAINING)
+        found.append((gradient_of(loss, learner), loss.detach(), metrics["accuracy"]))
+    for whole, in_groups in zip(*found, strict=True):
+        assert relative_difference(in_groups, whole) < 1e-12
 
 
 def test_momentum_and_adam_are_differentiated_through(vectorise):

@@ -49,6 +49,9 @@ RATE_FOR_CLASSES = 0.1
 SHARE_FOR_TARGETS = 0.1
 # Adapted values, over all tasks that are adapted to at once outside training: some hundred megabytes.
 _VALUES_AT_ONCE = 2**23
+# Input values, over the inner steps, of the tasks that are trained on at once where they are vectorised: a convolutional
+# network's activations for these take some gigabytes.
+_VALUES_TRAINED_AT_ONCE = 4_000_000
 
 
 def check_inner_rate(owner: str, rate: float | Literal["auto"]) -> None:
@@ -273,7 +276,9 @@ class GradientAlgorithm(Labelled):
 
     def meta_loss(self, learner: Learner, batch: TaskBatch, context: Context) -> tuple[Tensor, Metrics]:
         """Return the mean loss of the adapted networks on the query sets."""
-        loss, predicted = self.over_tasks(learner, batch, lambda episode, task: self.query_loss(episode, task, context))
+        loss, predicted = self.over_tasks(
+            learner, batch, lambda episode, tasks: self.query_loss(episode, tasks, context), context
+        )
         return loss, {"accuracy": accuracy(predicted, batch.query_y.flatten(0, 1))} if batch.n_way else {}
 
     def query_loss(self, episode: Episode, batch: TaskBatch, context: Context) -> tuple[Tensor, Tensor]:
@@ -317,11 +322,16 @@ class GradientAlgorithm(Labelled):
         return Episode(learner, TaskNetwork(learner.backbone, vectorised=n_tasks is not None), n_way, n_tasks)
 
     def over_tasks(
-        self, learner: Learner, batch: TaskBatch, function: Callable[[Episode, TaskBatch], tuple[Tensor, Tensor]]
+        self,
+        learner: Learner,
+        batch: TaskBatch,
+        function: Callable[[Episode, TaskBatch], tuple[Tensor, Tensor]],
+        context: Context,
     ) -> tuple[Tensor, Tensor]:
-        """Sum a loss over all tasks at once, or over each on its own, as ``vectorise`` says.
+        """Sum a loss over many tasks at once, or over each on its own, as ``vectorise`` says.
 
-        On a CPU, tasks on their own run side by side, one on each of torch's threads, where the network allows it.
+        At once are all tasks, or as many as memory holds by a rule of shapes and inner steps. On a CPU, tasks on their own run
+        side by side, one on each of torch's threads, where the network allows it.
 
         Parameters
         ----------
@@ -329,6 +339,7 @@ class GradientAlgorithm(Labelled):
         batch : TaskBatch
         function : callable
             Maps an episode and its rows to the sum of losses and the outputs, as `query_loss` does.
+        context : Context
 
         Returns
         -------
@@ -336,24 +347,38 @@ class GradientAlgorithm(Labelled):
             The mean over tasks.
         predicted : Tensor of shape (T * Q, n_outputs)
         """
-        if self.vectorises(learner):
+        vectorised = self.vectorises(learner)
+        groups = self._groups(batch, context) if vectorised else []
+        if len(groups) == 1:
             loss, predicted = function(self.episode(learner, batch.n_way, len(batch)), batch)
             return loss / len(batch), predicted.flatten(0, -2)
         parameters = [p for p in learner.parameters() if p.requires_grad]
 
-        def differentiated(task: TaskBatch) -> tuple[Differentiated, Tensor]:
-            loss, predicted = function(self.episode(learner, batch.n_way), task)
+        def differentiated(tasks: TaskBatch) -> tuple[Differentiated, Tensor]:
+            loss, predicted = function(self.episode(learner, batch.n_way, len(tasks) if vectorised else None), tasks)
             # At once, so that memory holds the graphs of the tasks at work alone.
-            return differentiate(loss / len(batch), parameters), predicted.detach()
+            return differentiate(loss / len(batch), parameters), predicted.detach().flatten(0, -2)
 
         outputs: list[Tensor] = []
 
         def parts() -> Iterator[Differentiated]:
-            for part, predicted in _each_task(learner, batch, differentiated):
+            done = map(differentiated, groups) if vectorised else _each_task(learner, batch, differentiated)
+            for part, predicted in done:
                 outputs.append(predicted)
                 yield part
 
         return sum_losses(parts(), parameters), torch.cat(outputs)
+
+    def _groups(self, batch: TaskBatch, context: Context) -> list[TaskBatch]:
+        """Split a batch into tasks that are computed at once, as alike in number as can be."""
+        loop = self.inner_loop(context)
+        n_kept = 1 if loop.first_order or loop.checkpoint_steps else loop.n_steps
+        n_rows = n_kept * batch.support_x.shape[1] + batch.query_x.shape[1]
+        n_values = len(batch) * n_rows * batch.query_x.shape[2:].numel()
+        # A graph that is compiled holds no gradients taken on the way.
+        n_groups = 1 if torch.compiler.is_compiling() else min(len(batch), -(-n_values // _VALUES_TRAINED_AT_ONCE))
+        size = -(-len(batch) // max(1, n_groups))
+        return [batch.part(slice(start, start + size)) for start in range(0, len(batch), size)]
 
     def vectorises(self, learner: Learner) -> bool:
         """Say whether all tasks of a batch are computed at once."""

@@ -143,7 +143,7 @@ class Reptile(GradientAlgorithm):
         rows = TaskBatch(x[:, :0], y[:, :0], x, y, batch.n_way)
         chosen = self._rows_of_steps(x.shape[1], context).to(x.device)
         loss, predicted = self.over_tasks(
-            learner, rows, lambda episode, task: self._move(episode, task, chosen, context)
+            learner, rows, lambda episode, tasks: self._move(episode, tasks, chosen, context), context
         )
         return loss, {"accuracy": accuracy(predicted, y.flatten(0, 1))} if batch.n_way else {}
 
