@@ -375,9 +375,8 @@ class GradientAlgorithm(Labelled):
         n_kept = 1 if loop.first_order or loop.checkpoint_steps else loop.n_steps
         n_rows = n_kept * batch.support_x.shape[1] + batch.query_x.shape[1]
         n_values = len(batch) * n_rows * batch.query_x.shape[2:].numel()
-        # A graph that is compiled holds no gradients taken on the way.
-        n_groups = 1 if torch.compiler.is_compiling() else min(len(batch), -(-n_values // _VALUES_TRAINED_AT_ONCE))
-        size = -(-len(batch) // max(1, n_groups))
+        n_groups = max(1, min(len(batch), -(-n_values // _VALUES_TRAINED_AT_ONCE)))
+        size = -(-len(batch) // n_groups)
         return [batch.part(slice(start, start + size)) for start in range(0, len(batch), size)]
 
     def vectorises(self, learner: Learner) -> bool:
