@@ -116,6 +116,28 @@ def test_a_compiled_step_that_is_wrong_is_not_used(batch, monkeypatch, caplog):
     assert "is off by 1.0e+00" in caplog.text
 
 
+def test_a_compiled_step_may_be_as_far_from_exact_as_the_plain_one(batch, monkeypatch, caplog):
+    def in_double(graph, **_):
+        def run(parameters, tensors):
+            moved = [t.double() if t.is_floating_point() else t for t in tensors]
+            return tuple(t.float() for t in graph([p.double() for p in parameters], moved))
+
+        return run
+
+    monkeypatch.setattr(compiling.torch, "compile", in_double)
+    monkeypatch.setattr(compiling, "TOLERANCE", 0.0)
+    algorithm = MAML(n_steps=2)
+    learner, context = learner_of(algorithm), Context(training=True, max_steps=1)
+    compiled = CompiledLoss(algorithm, learner)
+    found = [
+        gradient(learner, loss(batch, context)[0])
+        for loss in (compiled, lambda *given: algorithm.meta_loss(learner, *given))
+    ]
+    assert not caplog.records
+    assert not torch.equal(*found)
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("algorithm", "max_steps", "wanted"),
     [(MAML(), 100, False), (MAML(), 5000, True), (MAML(multi_step_loss=True), 5000, False), (ProtoNet(), 5000, False)],
