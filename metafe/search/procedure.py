@@ -27,13 +27,13 @@ from metafe.extractor import MetaFeatureExtractor, seed_from
 from metafe.inputs import check_groups, check_rows, check_target
 from metafe.search import attributes as attribute
 from metafe.search.baselines import enqueue_first
+from metafe.search.candidates import takes_raw_input
 from metafe.search.estimator import FEW_SHOT
 from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
 from metafe.search.meta_features import meta_features
 from metafe.search.objective import DIRECTIONS, Objective
-from metafe.search.options import takes_raw_input
 from metafe.search.progress import show_search
 from metafe.search.reclaiming import lasting, requeue_cut_short
 from metafe.search.results import check_any_complete, cv_results
