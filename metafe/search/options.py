@@ -20,6 +20,7 @@ from metafe.contracts import (
 from metafe.contracts.errors import UnknownPluginError
 from metafe.decisions import advised_settings
 from metafe.plugins import registry
+from metafe.search.describing import described
 
 Ranges = Mapping[str, Distribution | When]
 
@@ -107,7 +108,7 @@ class Option:
 
     def describe(self) -> dict[str, Any]:
         """Return what is fixed and what is searched."""
-        fixed = {name: repr(value) for name, value in self.fixed.items()}
+        fixed = {name: described(value) for name, value in self.fixed.items()}
         searched = {name: repr(self.ranges[name]) for name in sorted(self.ranges)}
         return {"plugin": type(self.plugin).__name__, "fixed": fixed, "searched": searched}
 

@@ -28,6 +28,7 @@ from metafe.inputs import check_groups, check_rows, check_target
 from metafe.search import attributes as attribute
 from metafe.search.baselines import enqueue_first
 from metafe.search.candidates import takes_raw_input
+from metafe.search.describing import described
 from metafe.search.estimator import FEW_SHOT
 from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
@@ -206,7 +207,7 @@ def _fingerprint(
     from metafe import __version__
 
     irrelevant = ("random_state", "verbose", "checkpoint", "device")
-    kept = sorted((k, repr(v)) for k, v in template.get_params(deep=False).items() if k not in irrelevant)
+    kept = sorted((k, described(v)) for k, v in template.get_params(deep=False).items() if k not in irrelevant)
     return fingerprint_of(
         data,
         space=(space.describe(), kept),
@@ -221,11 +222,7 @@ def _described_scoring(estimator: MetaFeatureSearchCV) -> tuple[str, ...]:
     """Return what features are judged by, as it is said in every process."""
     if not estimator._is_downstream:
         return (FEW_SHOT, str(estimator.n_shot))
-    scoring, final = estimator.scoring, estimator.final_estimator
-    # Where a function lies in memory says nothing of it.
-    named = f"{scoring.__module__}.{scoring.__qualname__}" if hasattr(scoring, "__qualname__") else repr(scoring)
-    settings = {name: repr(value) for name, value in final.get_params().items()}
-    return (named, type(final).__qualname__, *(f"{name}={settings[name]}" for name in sorted(settings)))
+    return described(estimator.scoring), described(estimator.final_estimator)
 
 
 def _seed(estimator: MetaFeatureSearchCV, study: Study) -> int:
