@@ -81,8 +81,9 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     refit : bool, default=True
         Whether the winner is fitted on all rows.
     warm_start_from : None, optuna study, fitted MetaFeatureSearchCV, storage or sequence of them, default=None
-        Other studies, those of a whole storage where one is given as in ``storage``, whose best settings are tried early: first those of the data that are most alike by their number of
-        rows, columns and classes and how easy they are (`metafe.search.meta_features`).
+        Other studies, those of a whole storage where one is given as in ``storage``, whose best settings are tried early: first
+        those of the data that are most alike by their number of rows, columns and classes and how easy they are
+        (`metafe.search.meta_features`). Where the study goes on, those that it has not tried come next.
     random_state : int, RandomState or None, default=None
         With an integer and one process, trials and winner are the same every time.
     verbose : int, default=0
