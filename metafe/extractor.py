@@ -630,7 +630,13 @@ def seed_from(random_state: Any) -> int:
     """Return one integer from a seed, a generator or, for None, the operating system; never from the global generator."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    try:
+        generator = check_random_state(random_state)
+    except ValueError as error:
+        raise InvalidParameterError(
+            f"random_state must be a whole number from 0 to 2**32 - 1, a RandomState of numpy or None; got {random_state!r}."
+        ) from error
+    return int(generator.randint(2**31 - 1))
 
 
 def _low_over_classes(learned: Fitted, identity: Fitted) -> float:

@@ -25,8 +25,8 @@ from metafe.fitting import Fitted, Recipe
 from metafe.inputs import Target
 from metafe.plugins import notify
 from metafe.search import attributes as attribute
-from metafe.search.baselines import is_label_free
-from metafe.search.judging import DownstreamJudge, Judge, Judged
+from metafe.search.baselines import STANDARDISED, is_label_free
+from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
 from metafe.search.reclaiming import lasting
 from metafe.search.samplers import REPORTS
 from metafe.search.space import Parameters, Space
@@ -204,6 +204,8 @@ class Objective:
             Time is up, or the user has asked to stop.
         TrialFailedError
             A plugin raised, memory ran out or something was not finite.
+        ScoringError
+            The scorer does not score what comes first.
         """
         began = time.perf_counter()
         trial.set_user_attr(attribute.WORKER, attribute.this_process())
@@ -221,6 +223,9 @@ class Objective:
             raise
         except Exception as error:
             trial.set_user_attr(attribute.ERROR, described_error(error, parameters))
+            if isinstance(error, ScoringError) and trial.user_attrs.get(attribute.BASELINE) == STANDARDISED:
+                # What does not score the standardised rows would score nothing.
+                raise
             raise TrialFailedError(f"Trial {trial.number} failed: {error}") from error
         finally:
             self._store(trial, run, time.perf_counter() - began)

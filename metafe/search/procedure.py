@@ -17,7 +17,6 @@ from metafe.contracts import (
     AdaptedSettingWarning,
     FeatureQualityWarning,
     InvalidInputError,
-    InvalidParameterError,
     Seeds,
     TaskData,
     TrainingInterruptedWarning,
@@ -28,6 +27,7 @@ from metafe.inputs import check_groups, check_rows, check_target
 from metafe.search import attributes as attribute
 from metafe.search.baselines import enqueue_first
 from metafe.search.candidates import takes_raw_input
+from metafe.search.checking import check_with_data
 from metafe.search.describing import described
 from metafe.search.estimator import FEW_SHOT
 from metafe.search.finalists import judge_finalists
@@ -88,6 +88,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     target = check_target(rows, y)
     _, group_codes = check_groups(rows, groups)
     data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
+    check_with_data(estimator, data, y)
     judge = _judge(estimator, data, y)
     folds = judge.folds
     estimator.n_splits_, estimator.splits_ = len(folds), folds.said
@@ -185,8 +186,6 @@ def _decisions(estimator: MetaFeatureSearchCV) -> dict[str, str]:
 def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any) -> Judge | DownstreamJudge:
     """Return what judges features on the folds, or on all rows where ``cv="auto"`` cannot hold out enough of them."""
     if estimator._is_downstream:
-        if y is None:
-            raise InvalidParameterError(f"scoring={estimator.scoring!r} needs y to score by; got None. Pass y.")
         scorer = estimator._scorer(estimator.final_estimator)
         folds = Folds.make(estimator.cv, data, by_row=True)
         return DownstreamJudge(data, np.asarray(y), folds, estimator.final_estimator, scorer)

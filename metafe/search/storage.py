@@ -116,9 +116,11 @@ def open_study(
     study = Address(storage, name, tuple(directions)).open(sampler, pruner)
     with reaching(storage):
         known = study.user_attrs.get(FINGERPRINT)
-        if known is None and study.get_trials(deepcopy=False):
+        others = [direction.name.lower() for direction in study.directions] != list(directions)
+        if known is None and (others or study.get_trials(deepcopy=False)):
             raise SearchError(
-                f"Study {name!r} must be one of metafe's; it has other trials. Choose another study_name."
+                f"Study {name!r} must be one of metafe's; it has other {'directions' if others else 'trials'}. Choose another "
+                "study_name."
             )
         if known is None:
             study.set_user_attr(FINGERPRINT, dict(fingerprint))

@@ -171,8 +171,17 @@ def test_a_study_of_someone_else_is_an_error():
     with quiet(0):
         other = optuna.create_study(storage=storage, study_name="theirs")
         other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    with pytest.raises(SearchError, match="must be one of metafe's"):
+    with pytest.raises(SearchError, match="has other trials"):
         open_study(storage, "theirs", {"data": "1"}, ["minimize"])
+
+
+def test_a_study_with_other_directions_is_an_error(monkeypatch):
+    monkeypatch.setattr("metafe.search.storage.BEGIN_SECONDS", 0.0)
+    storage = optuna.storages.InMemoryStorage()
+    with quiet(0):
+        optuna.create_study(storage=storage, study_name="theirs", directions=["minimize", "maximize"])
+    with pytest.raises(SearchError, match="has other directions"):
+        open_study(storage, "theirs", {"data": "1"}, ["maximize"])
 
 
 @pytest.mark.parametrize(
