@@ -72,7 +72,8 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         ``"auto"`` is Hyperband over the validations of a training.
     storage : None, str, Path or optuna storage, default=None
         None keeps the study in memory. ``"sqlite:///study.db"``, ``"postgresql://..."``, the path of a journal file or
-        ``"grpc://host:port"`` keep it, so that a second call with the same data goes on where the first stopped.
+        ``"grpc://host:port"`` keep it, so that a second call with the same data goes on where the first stopped. For a URL,
+        heartbeats are switched on, which tell of dead workers; for an `optuna.storages.RDBStorage` you have to do so.
     study_name : str or None, default=None
         None derives it from data and space.
     n_jobs : int or None, default=None

@@ -18,10 +18,11 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import Study
 from sklearn.utils import _safe_indexing
 
-from metafe.contracts import InvalidParameterError, SearchError, TaskData
+from metafe.contracts import InvalidParameterError, MetafeWarning, SearchError, TaskData
 from metafe.search.journal import open_journal
 from metafe.search.reclaiming import requeue
 
@@ -112,6 +113,15 @@ def open_study(
     SearchError
         The storage cannot be reached, or holds another search under that name.
     """
+    if isinstance(storage, BaseHeartbeat) and storage.get_heartbeat_interval() is None:
+        # Of an object that someone else has made, it cannot be switched on.
+        warnings.warn(
+            f"storage should have heartbeats; got {type(storage).__name__} with heartbeat_interval=None, so that a trial whose "
+            "worker dies on another computer stays marked as running. Pass its URL, or set heartbeat_interval and "
+            "heartbeat_stale_trial_callback.",
+            MetafeWarning,
+            stacklevel=6,
+        )
     name = study_name or f"metafe-{joblib.hash(sorted(fingerprint.items()))[:12]}"
     study = Address(storage, name, tuple(directions)).open(sampler, pruner)
     with reaching(storage):

@@ -16,7 +16,7 @@ from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
 from metafe import MetaFeatureExtractor
 from metafe.backbones import SklearnTransformer
-from metafe.contracts import InvalidParameterError, SearchError
+from metafe.contracts import InvalidParameterError, MetafeWarning, SearchError
 from metafe.search.describing import described
 from metafe.search.storage import Address, make_storage, open_study, quiet, without_password
 
@@ -218,6 +218,14 @@ def test_relational_storage_notices_dead_workers(tmp_path):
     storage = make_storage(f"sqlite:///{tmp_path}/study.db")
     assert storage.get_heartbeat_interval() > 0
     assert storage.get_heartbeat_stale_trial_callback() is not None
+
+
+def test_a_relational_storage_without_heartbeats_is_one_warning(brief, blobs, tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    with pytest.warns(MetafeWarning, match="should have heartbeats") as warned:
+        brief(storage=optuna.storages.RDBStorage(url), n_trials=1).fit(*blobs)
+    assert len(warned) == 1
+    brief(storage=make_storage(url), n_trials=1).fit(*blobs)
 
 
 def test_optuna_says_what_it_did_before(brief, blobs):
