@@ -471,10 +471,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 "checkpoint needs a random_state, without which no run can go on where another stopped; got None. "
                 "Set random_state to an integer."
             )
-        if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
-            raise InvalidParameterError(
-                f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
-            )
+        self._check_settings()
         source = decisions.tasks(self.tasks, data, self.backbone)
         reason = source.accepts(data) if source else None
         if reason:
@@ -500,6 +497,24 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             else None,
             on_validation=self._on_validation,
         )
+
+    def _check_settings(self) -> None:
+        """Check the parameters that depend neither on the data, the plugins that are taken nor the machine."""
+        import torch
+
+        from metafe.decisions import resolve_augmentations
+        from metafe.plugins import resolve
+        from metafe.training.compiling import check_compile
+        from metafe.training.settings import resolve_precision
+
+        if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
+            raise InvalidParameterError(
+                f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
+            )
+        self._settings(resolve("algorithm", "untrained"))
+        check_compile(self.compile)
+        resolve_precision(self.precision, torch.device("cpu"), stands_bfloat16=False)
+        resolve_augmentations(self.augment)
 
     def _on_validation(self, metrics: Mapping[str, float]) -> bool | None:
         from metafe.plugins import notify

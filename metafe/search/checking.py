@@ -17,6 +17,7 @@ from metafe.contracts.errors import suggest
 from metafe.extractor import MetaFeatureExtractor, seed_from
 from metafe.search.estimator import FEW_SHOT, OBJECTIVES
 from metafe.search.samplers import make_pruner, make_sampler
+from metafe.training.settings import resolve_device
 
 if TYPE_CHECKING:
     from metafe.search.estimator import MetaFeatureSearchCV
@@ -37,7 +38,7 @@ def check_parameters(search: MetaFeatureSearchCV) -> None:
     check_sizes("MetaFeatureSearchCV", n_trials=search.n_trials, n_shot=search.n_shot)
     if search.timeout is not None:
         check_numbers("MetaFeatureSearchCV", timeout=search.timeout)
-    _check_extractor(search.extractor)
+    _check_extractor(search.extractor, search.refit)
     _check_n_jobs(search.n_jobs)
     if not isinstance(search.random_state, np.random.RandomState):
         seed_from(search.random_state)
@@ -91,12 +92,18 @@ def check_with_data(search: MetaFeatureSearchCV, data: TaskData, y: Any) -> None
         )
 
 
-def _check_extractor(extractor: Any) -> None:
-    if extractor is not None and not isinstance(extractor, MetaFeatureExtractor):
+def _check_extractor(extractor: Any, refit: bool) -> None:
+    if extractor is None:
+        return
+    if not isinstance(extractor, MetaFeatureExtractor):
         raise InvalidParameterError(
             f"extractor must be a MetaFeatureExtractor or None; got {extractor!r}. Write MetaFeatureExtractor('mlp'), or "
             "backbones=['mlp']."
         )
+    extractor._check_settings()
+    if refit:
+        # Trials may run on other machines; the winner is fitted on this one.
+        resolve_device(extractor.device)
 
 
 def _check_n_jobs(n_jobs: Any) -> None:
