@@ -209,6 +209,15 @@ def test_what_is_no_storage_is_an_error(storage):
         make_storage(storage)
 
 
+@pytest.mark.parametrize("content", [b"x", b"a,b\n1,2\n", b"SQLite format 3\0", None])
+def test_a_file_of_something_else_is_no_journal_and_left_alone(tmp_path, content):
+    path = tmp_path / "study"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(InvalidParameterError, match="must be the path of a journal file"):
+        make_storage(path)
+    assert content is None or path.read_bytes() == content
+
+
 def test_passwords_are_left_out():
     assert without_password("no postgresql://me:pa:ss@h/db here") == "no postgresql://me:***@h/db here"
     assert without_password("sqlite:///a.db") == "sqlite:///a.db"
