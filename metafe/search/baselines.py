@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 from metafe.contracts import Backbone, Encoder, TaskData
 from metafe.search.attributes import BASELINE, CHOSEN, GIVEN, PARAMETERS
 from metafe.search.options import Option, effective_parameters
-from metafe.search.space import Parameters, Space, untrained
+from metafe.search.space import Parameters, Space, automatic_tasks
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -49,14 +49,14 @@ def baselines(space: Space, data: TaskData, encoder: Encoder | None = None) -> d
     """
     if not isinstance(data.x, np.ndarray):
         return {}
-    found = {STANDARDISED: {"backbone": "identity"}}
+    found: dict[str, Parameters] = {STANDARDISED: {"backbone": "identity"}}
     if data.x.ndim == 2:
         found[ONE_SCALE] = {"backbone": "identity", "backbone__scaling": "all"}
     found[PCA] = {"backbone": "sklearn", "backbone__transformer": "pca"}
     if data.kind == "classification":
         found["LDA"] = {"backbone": "sklearn", "backbone__transformer": "lda"}
         found["NCA"] = {"backbone": "sklearn", "backbone__transformer": "nca"}
-    found = {name: parameters | untrained() for name, parameters in found.items()}
+    found = {name: parameters | space.untrained for name, parameters in found.items()}
     return found | _supervised(space, data, encoder)
 
 
@@ -76,7 +76,7 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     list of dict
         Parameters of a `MetaFeatureExtractor`; the one that ``"auto"`` takes comes first.
     """
-    usual = _automatic_tasks(data)
+    usual = automatic_tasks(data)
     trained = [(o, list(s)) for o, s in zip(space.backbones, space.backbone_sources, strict=True) if s]
     automatic = _automatic_backbone(data, encoder).name
     trained.sort(key=lambda pair: pair[0].plugin.name != automatic)
@@ -139,7 +139,7 @@ def _enqueue(study: Study, choices: Mapping[str, Any] | None, attributes: Mappin
 
 
 def _supervised(space: Space, data: TaskData, encoder: Encoder | None) -> dict[str, Parameters]:
-    source = _automatic_tasks(data)
+    source = automatic_tasks(data)
     if data.kind == "unlabelled" or source is None:
         return {}
     usual = _automatic_backbone(data, encoder)
@@ -154,13 +154,6 @@ def _automatic_backbone(data: TaskData, encoder: Encoder | None) -> Backbone:
     # What auto would take if there were something to learn from.
     kind = "classification" if data.kind == "unlabelled" else data.kind
     return Decisions(encoder=encoder).backbone("auto", data.x, kind)
-
-
-def _automatic_tasks(data: TaskData) -> str | None:
-    from metafe.decisions import Decisions
-
-    source = Decisions().tasks("auto", data)
-    return None if source is None else source.name
 
 
 def _usual_algorithm(space: Space, source: Option) -> Option:

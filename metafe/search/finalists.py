@@ -12,6 +12,7 @@ from metafe.search import attributes as attribute
 from metafe.search.baselines import SUPERVISED, is_label_free
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
+from metafe.search.options import trains
 from metafe.search.standings import TOO_SLOW, count_outcomes
 from metafe.training.probe import compare, mean_interval
 
@@ -178,7 +179,7 @@ def name_of(trial: FrozenTrial, objective: Objective) -> str:
         return str(trial.user_attrs[attribute.BASELINE])
     parameters = objective.space.to_json(objective.parameters_of(trial))
     backbone, algorithm = parameters["backbone"], parameters["algorithm"]
-    if "tasks" not in parameters:
+    if not trains(parameters):
         details = ", ".join(str(v) for k, v in parameters.items() if k.startswith("backbone__"))
         return f"{backbone} ({details})" if details else str(backbone)
     return f"{backbone} with {algorithm} on {parameters['tasks']}"
@@ -200,7 +201,7 @@ def _finalist(trial: FrozenTrial, judged: Judged, reference: Judged | None, obje
     return Finalist(
         *(row.trial, row.name, row.is_baseline, row.score, row.interval),
         *(gain.gain, gain.low, gain.high),
-        class_low=_over_classes(judged, reference, "tasks" in objective.parameters_of(trial)),
+        class_low=_over_classes(judged, reference, trains(objective.parameters_of(trial))),
     )
 
 

@@ -185,6 +185,11 @@ def flat_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def trains(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether parameters of a trial say that something is trained."""
+    return "tasks" in parameters and parameters.get("algorithm") != UNTRAINED
+
+
 def own_learning_rate(algorithm: Any, optimizer: str = "auto") -> float:
     """Return the learning rate that an algorithm advises with an optimiser."""
     return float(advised_settings(algorithm, {"optimizer": optimizer}).get("learning_rate", USUAL_LEARNING_RATE))

@@ -75,6 +75,8 @@ class Space:
     augmentations : tuple of tuple of Option
         For each backbone, those that suit the rows that it encodes, one of which may take the place of ``"auto"``; empty
         where ``augment`` is not searched.
+    untrained : dict of str to object
+        What else an extractor needs whose backbone trains nothing.
     """
 
     backbones: tuple[Option, ...]
@@ -83,6 +85,7 @@ class Space:
     algorithms: tuple[tuple[Option, ...], ...]
     settings: tuple[str, ...]
     augmentations: tuple[tuple[Option, ...], ...]
+    untrained: Parameters
     listed: tuple[Option, ...] = ()
     optimizer: str = "auto"
 
@@ -177,6 +180,7 @@ class Space:
             ),
             listed=listed if drawn != listed else (),
             optimizer=template.optimizer,
+            untrained=_untrained(data, template),
         )
 
     @property
@@ -188,7 +192,7 @@ class Space:
     def list_settings(self) -> list[Parameters]:
         """Return the parameters of each setting of the listed backbones."""
         return [
-            option.parameters(dict(zip(option.ranges, values, strict=True))) | untrained()
+            option.parameters(dict(zip(option.ranges, values, strict=True))) | self.untrained
             for option in self.listed
             for values in product(*(option.distribution(name).choices for name in option.ranges))  # type: ignore[attr-defined]
         ]
@@ -276,7 +280,7 @@ class Space:
         backbone = chooser.option("backbone", self.backbones)
         parameters = _choose_values(chooser, backbone)
         if not backbone.plugin.trains:
-            return parameters | untrained()
+            return parameters | self.untrained
         sources = self.backbone_sources[self.backbones.index(backbone)]
         source = chooser.option(f"tasks{self._tasks_suffix(sources)}", sources)
         options = self.algorithms[self.sources.index(source)]
@@ -331,9 +335,21 @@ def _is_listed(option: Option) -> bool:
     return few and not option.plugin.trains and len(option.ranges) <= 1
 
 
-def untrained() -> Parameters:
+def automatic_tasks(data: TaskData) -> str | None:
+    """Return the name of the task source that ``"auto"`` takes; where that makes none of the groups, of the rest."""
+    source = Decisions().tasks("auto", data)
+    if source is not None and data.groups is not None and source.accepts(data):
+        source = Decisions().tasks("auto", replace(data, groups=None))
+    return None if source is None else source.name
+
+
+def _untrained(data: TaskData, template: MetaFeatureExtractor) -> Parameters:
     """Return what else an extractor needs whose backbone trains nothing: every row to fit its encoder on."""
-    return {"algorithm": UNTRAINED, "validation_fraction": 0.0}
+    parameters: Parameters = {"algorithm": UNTRAINED, "validation_fraction": 0.0}
+    usual, accepting = Decisions().tasks("auto", data), automatic_tasks(data)
+    # A task source is asked for its problem also where nothing is trained on its tasks.
+    needs_other = template.tasks == "auto" and usual is not None and usual.name != accepting
+    return parameters | {"tasks": accepting} if needs_other else parameters
 
 
 def _suffix(choices: tuple[Option, ...], by_parent: list[tuple[Option, tuple[Option, ...]]]) -> str:

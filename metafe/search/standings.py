@@ -12,6 +12,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from metafe.search import attributes as attribute
+from metafe.search.options import trains
 from metafe.search.reclaiming import lasting
 from metafe.training.probe import Comparison, compare, mean_interval
 
@@ -106,7 +107,7 @@ def label_of(trial: FrozenTrial) -> str:
     if "backbone" not in parameters:
         return f"trial {trial.number}"
     names = {kind: str(value).removeprefix("object ") for kind, value in parameters.items()}
-    learned = f" with {names['algorithm']} on {names['tasks']}" if "tasks" in names else ""
+    learned = f" with {names['algorithm']} on {names['tasks']}" if trains(names) else ""
     return f"{names['backbone']}{learned}"
 
 

@@ -150,6 +150,15 @@ def test_groups_are_held_out_whole(brief, blobs):
     assert search.splits_ == "3 folds by group"
 
 
+def test_groups_of_one_class_each_are_held_out_too(brief, blobs):
+    X, y = blobs
+    search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2)).fit(X, y, groups=np.arange(120) // 5)
+    assert search.splits_ == "3 folds by group"
+    assert "fail" not in search.cv_results_["state"]
+    assert search.cv_results_["baseline"][5] == "supervised"
+    assert MetaFeatureExtractor().set_params(**search.best_params_).fit(X, y, groups=np.arange(120) // 5)
+
+
 def test_continuous_targets(brief, blobs):
     X, _ = blobs
     search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2), n_trials=5).fit(X, X[:, 0] + 0.5)
