@@ -107,19 +107,24 @@ class Decisions:
 
     def augmentations(self, spec: Any, input_shape: tuple[int, ...], kind: ProblemKind) -> list[Augmentation]:
         """Return the augmentations: for ``"auto"`` those that fit images, or tables."""
-        if spec == "auto":
+        if is_auto(spec):
             own = None if self.encoder is None else self.encoder.default_augment
             names = _augmentations_for(input_shape, kind) if own is None else list(own)
             self.said["augment"] = f"{', '.join(names) or 'none'}, since rows have shape {input_shape}"
             return [resolve("augmentation", name) for name in names]
-        specs = (
-            [] if spec is None else list(spec) if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]
-        )
-        chosen: list[Augmentation] = [resolve("augmentation", s) for s in specs]
+        chosen = resolve_augmentations(spec)
         for augmentation in chosen:
             if reason := augmentation.accepts(input_shape):
                 raise InvalidParameterError(f"{reason} Leave it out of augment.")
         return chosen
+
+
+def resolve_augmentations(spec: Any) -> list[Augmentation]:
+    """Return the augmentations that a parameter names: none for None, and for ``"auto"``, which names none."""
+    if spec is None or is_auto(spec):
+        return []
+    specs = spec if isinstance(spec, Sequence) and not isinstance(spec, str) else [spec]
+    return [resolve("augmentation", one) for one in specs]
 
 
 def advised_settings(algorithm: MetaAlgorithm, named: Mapping[str, Any]) -> dict[str, Any]:

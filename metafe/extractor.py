@@ -471,10 +471,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 "checkpoint needs a random_state, without which no run can go on where another stopped; got None. "
                 "Set random_state to an integer."
             )
-        if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
-            raise InvalidParameterError(
-                f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
-            )
+        self._check_settings()
         source = decisions.tasks(self.tasks, data, self.backbone)
         reason = source.accepts(data) if source else None
         if reason:
@@ -500,6 +497,24 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             else None,
             on_validation=self._on_validation,
         )
+
+    def _check_settings(self) -> None:
+        """Check the parameters that depend neither on the data, the plugins that are taken nor the machine."""
+        import torch
+
+        from metafe.decisions import resolve_augmentations
+        from metafe.plugins import resolve
+        from metafe.training.compiling import check_compile
+        from metafe.training.settings import resolve_precision
+
+        if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
+            raise InvalidParameterError(
+                f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
+            )
+        self._settings(resolve("algorithm", "untrained"))
+        check_compile(self.compile)
+        resolve_precision(self.precision, torch.device("cpu"), stands_bfloat16=False)
+        resolve_augmentations(self.augment)
 
     def _on_validation(self, metrics: Mapping[str, float]) -> bool | None:
         from metafe.plugins import notify
@@ -630,7 +645,13 @@ def seed_from(random_state: Any) -> int:
     """Return one integer from a seed, a generator or, for None, the operating system; never from the global generator."""
     if random_state is None:
         return int(np.random.SeedSequence().generate_state(1)[0])
-    return int(check_random_state(random_state).randint(2**31 - 1))
+    try:
+        generator = check_random_state(random_state)
+    except ValueError as error:
+        raise InvalidParameterError(
+            f"random_state must be a whole number from 0 to 2**32 - 1, a RandomState of numpy or None; got {random_state!r}."
+        ) from error
+    return int(generator.randint(2**31 - 1))
 
 
 def _low_over_classes(learned: Fitted, identity: Fitted) -> float:

@@ -55,7 +55,7 @@ class FeatureQualityWarning(MetafeWarning):
 
 
 class PluginLoadWarning(MetafeWarning):
-    """An installed plugin that could not be loaded; everything else works."""
+    """An installed plugin that could not be loaded, or that a search could not ask about the data; everything else works."""
 
 
 class TrainingInterruptedWarning(MetafeWarning):

@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from optuna.trial import FrozenTrial
 
+# The objective that each search has.
+SCORE = "score"
 # Set when a trial is enqueued: the name of a baseline, parameters to use in place of choices, and whether choices stand
 # for them.
 BASELINE = "baseline"
@@ -70,6 +73,12 @@ def process_start(pid: int) -> int | None:
     fields = status.rpartition(")")[2].split()
     # What has ended stays listed until its parent asks for it.
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def score_of(trial: FrozenTrial, objectives: Sequence[str]) -> float:
+    """Return the score of a trial that has values, whatever else is optimised."""
+    assert trial.values is not None
+    return float(trial.values[objectives.index(SCORE)])
 
 
 def is_baseline(attributes: Mapping[str, Any]) -> bool:

@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from optuna.trial import TrialState
 
 from metafe.contracts import Backbone, Encoder, TaskData
-from metafe.search.attributes import BASELINE, CHOSEN, GIVEN
+from metafe.search.attributes import BASELINE, CHOSEN, GIVEN, PARAMETERS
 from metafe.search.options import Option, effective_parameters
-from metafe.search.space import Parameters, Space, untrained
+from metafe.search.space import Parameters, Space, automatic_tasks
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -48,14 +49,14 @@ def baselines(space: Space, data: TaskData, encoder: Encoder | None = None) -> d
     """
     if not isinstance(data.x, np.ndarray):
         return {}
-    found = {STANDARDISED: {"backbone": "identity"}}
+    found: dict[str, Parameters] = {STANDARDISED: {"backbone": "identity"}}
     if data.x.ndim == 2:
         found[ONE_SCALE] = {"backbone": "identity", "backbone__scaling": "all"}
     found[PCA] = {"backbone": "sklearn", "backbone__transformer": "pca"}
     if data.kind == "classification":
         found["LDA"] = {"backbone": "sklearn", "backbone__transformer": "lda"}
         found["NCA"] = {"backbone": "sklearn", "backbone__transformer": "nca"}
-    found = {name: parameters | untrained() for name, parameters in found.items()}
+    found = {name: parameters | space.untrained for name, parameters in found.items()}
     return found | _supervised(space, data, encoder)
 
 
@@ -75,7 +76,7 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     list of dict
         Parameters of a `MetaFeatureExtractor`; the one that ``"auto"`` takes comes first.
     """
-    usual = _automatic_tasks(data)
+    usual = automatic_tasks(data)
     trained = [(o, list(s)) for o, s in zip(space.backbones, space.backbone_sources, strict=True) if s]
     automatic = _automatic_backbone(data, encoder).name
     trained.sort(key=lambda pair: pair[0].plugin.name != automatic)
@@ -90,10 +91,10 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
 def enqueue_first(
     study: Study, space: Space, data: TaskData, warm: Sequence[Parameters] = (), encoder: Encoder | None = None
 ) -> None:
-    """Enqueue what is tried before the sampler has its say; nothing in a study that has trials already.
+    """Enqueue what is tried before the sampler has its say.
 
     The baselines, what did best on similar data, what is quick since it has few settings and trains nothing, and what works out
-    of the box.
+    of the box. In a study that goes on, what did best on similar data and has not been tried in it comes next.
 
     Parameters
     ----------
@@ -106,7 +107,11 @@ def enqueue_first(
     encoder : Encoder or None, default=None
         What has made arrays of the rows.
     """
-    if study.get_trials(deepcopy=False):
+    if known := study.get_trials(deepcopy=False):
+        # Where none has begun, whoever made the study is still enqueueing the same.
+        if any(trial.state != TrialState.WAITING for trial in known):
+            tried = [_parameters_of(trial, space) for trial in known]
+            _enqueue_all(study, space, [p for p in warm if effective_parameters(p) not in tried])
         return
     first = baselines(space, data, encoder)
     for name, parameters in first.items():
@@ -115,7 +120,17 @@ def enqueue_first(
         _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(space.to_json(parameters))})
     tried = [effective_parameters(parameters) for parameters in first.values()]
     listed = [p for p in space.list_settings() if effective_parameters(p) not in tried]
-    for parameters in [*warm, *listed, *default_recipes(space, data, encoder)]:
+    _enqueue_all(study, space, [*warm, *listed, *default_recipes(space, data, encoder)])
+
+
+def _parameters_of(trial: FrozenTrial, space: Space) -> Parameters:
+    """Return what a trial has tried or is to try, spelt out; nothing of a trial that was cut off before it chose."""
+    kept = trial.user_attrs.get(GIVEN) or trial.user_attrs.get(PARAMETERS)
+    return {} if kept is None else effective_parameters(space.from_json(json.loads(kept)))
+
+
+def _enqueue_all(study: Study, space: Space, settings: Sequence[Parameters]) -> None:
+    for parameters in settings:
         _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
 
 
@@ -124,7 +139,7 @@ def _enqueue(study: Study, choices: Mapping[str, Any] | None, attributes: Mappin
 
 
 def _supervised(space: Space, data: TaskData, encoder: Encoder | None) -> dict[str, Parameters]:
-    source = _automatic_tasks(data)
+    source = automatic_tasks(data)
     if data.kind == "unlabelled" or source is None:
         return {}
     usual = _automatic_backbone(data, encoder)
@@ -139,13 +154,6 @@ def _automatic_backbone(data: TaskData, encoder: Encoder | None) -> Backbone:
     # What auto would take if there were something to learn from.
     kind = "classification" if data.kind == "unlabelled" else data.kind
     return Decisions(encoder=encoder).backbone("auto", data.x, kind)
-
-
-def _automatic_tasks(data: TaskData) -> str | None:
-    from metafe.decisions import Decisions
-
-    source = Decisions().tasks("auto", data)
-    return None if source is None else source.name
 
 
 def _usual_algorithm(space: Space, source: Option) -> Option:

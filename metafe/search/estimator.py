@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,7 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from metafe.contracts import InvalidParameterError, SearchError, check_numbers, check_sizes
-from metafe.contracts.errors import suggest
+from metafe.contracts import InvalidParameterError, SearchError
 
 if TYPE_CHECKING:
     from metafe.extractor import MetaFeatureExtractor
@@ -73,7 +72,8 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         ``"auto"`` is Hyperband over the validations of a training.
     storage : None, str, Path or optuna storage, default=None
         None keeps the study in memory. ``"sqlite:///study.db"``, ``"postgresql://..."``, the path of a journal file or
-        ``"grpc://host:port"`` keep it, so that a second call with the same data goes on where the first stopped.
+        ``"grpc://host:port"`` keep it, so that a second call with the same data goes on where the first stopped. For a URL,
+        heartbeats are switched on, which tell of dead workers; for an `optuna.storages.RDBStorage` you have to do so.
     study_name : str or None, default=None
         None derives it from data and space.
     n_jobs : int or None, default=None
@@ -81,8 +81,9 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     refit : bool, default=True
         Whether the winner is fitted on all rows.
     warm_start_from : None, optuna study, fitted MetaFeatureSearchCV, storage or sequence of them, default=None
-        Other studies, those of a whole storage where one is given as in ``storage``, whose best settings are tried early: first those of the data that are most alike by their number of
-        rows, columns and classes and how easy they are (`metafe.search.meta_features`).
+        Other studies, those of a whole storage where one is given as in ``storage``, whose best settings are tried early: first
+        those of the data that are most alike by their number of rows, columns and classes and how easy they are
+        (`metafe.search.meta_features`). Where the study goes on, those that it has not tried come next.
     random_state : int, RandomState or None, default=None
         With an integer and one process, trials and winner are the same every time.
     verbose : int, default=0
@@ -360,43 +361,11 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     def _fit(self, X: Any, y: Any, groups: Any) -> None:
         # Loading the libraries counts, too.
         began = time.time()
-        self._check_parameters()
+        from metafe.search.checking import check_parameters
         from metafe.search.procedure import search
 
+        check_parameters(self)
         search(self, X, y, groups, None if self.timeout is None else began + self.timeout)
-
-    def _check_parameters(self) -> None:
-        """Check what can be checked without data."""
-        check_sizes("MetaFeatureSearchCV", n_trials=self.n_trials, n_shot=self.n_shot)
-        if self.timeout is not None:
-            check_numbers("MetaFeatureSearchCV", timeout=self.timeout)
-        if self.n_jobs == 0:
-            raise InvalidParameterError(
-                "n_jobs must be a number of workers, or -1 for one for each core; got 0. Leave it out for one."
-            )
-        if self.final_estimator is not None and not hasattr(self.final_estimator, "fit"):
-            raise InvalidParameterError(
-                f"final_estimator must be an estimator of scikit-learn; got {self.final_estimator!r}. Pass an object with "
-                "fit and predict, or None."
-            )
-        if self._is_downstream and self.final_estimator is None:
-            raise InvalidParameterError(
-                f"scoring={self.scoring!r} needs a final_estimator to score; got None. Pass one, or scoring='few_shot'."
-            )
-        self._check_objectives()
-
-    def _check_objectives(self) -> None:
-        if isinstance(self.objectives, str):
-            raise InvalidParameterError(
-                f"objectives must be a sequence of names; got {self.objectives!r}. Write ({self.objectives!r},)."
-            )
-        for name in self.objectives:
-            if name not in OBJECTIVES:
-                raise InvalidParameterError(
-                    f"objectives must be known names; got {name!r}. {suggest(name, OBJECTIVES)}"
-                )
-        if "score" not in self.objectives:
-            raise InvalidParameterError(f"objectives must have 'score' among them; got {self.objectives!r}. Add it.")
 
     @property
     def _is_downstream(self) -> bool:
@@ -407,9 +376,12 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         return self._refitted().n_features_out_
 
     def _scorer(self, estimator: Any) -> Any:
-        if isinstance(self.scoring, list | tuple | set | Mapping):
-            raise InvalidParameterError(f"scoring must be one metric; got {self.scoring!r}. Choose one of them.")
-        return check_scoring(estimator, self.scoring if self._is_downstream else None)
+        try:
+            return check_scoring(estimator, self.scoring if self._is_downstream else None)
+        except (TypeError, ValueError) as error:
+            raise InvalidParameterError(
+                f"scoring={self.scoring!r} must be able to score {estimator!r}; got: {error} Choose another scorer."
+            ) from error
 
     def _refitted(self) -> MetaFeatureExtractor:
         check_is_fitted(self)

@@ -12,6 +12,8 @@ from metafe.search import attributes as attribute
 from metafe.search.baselines import SUPERVISED, is_label_free
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
+from metafe.search.options import trains
+from metafe.search.standings import TOO_SLOW, count_outcomes
 from metafe.training.probe import compare, mean_interval
 
 
@@ -154,7 +156,7 @@ def choose_finalists(
     labelled : list of FrozenTrial
         The best two of the other baselines.
     """
-    by_score = sorted(complete, key=lambda t: _score(t, objective), reverse=True)
+    by_score = sorted(complete, key=lambda t: attribute.score_of(t, objective.objectives), reverse=True)
     baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
     # The same parameters give the same model; one of them is enough.
     once = {t.user_attrs[attribute.PARAMETERS]: t for t in reversed(by_score)} | {
@@ -177,7 +179,7 @@ def name_of(trial: FrozenTrial, objective: Objective) -> str:
         return str(trial.user_attrs[attribute.BASELINE])
     parameters = objective.space.to_json(objective.parameters_of(trial))
     backbone, algorithm = parameters["backbone"], parameters["algorithm"]
-    if "tasks" not in parameters:
+    if not trains(parameters):
         details = ", ".join(str(v) for k, v in parameters.items() if k.startswith("backbone__"))
         return f"{backbone} ({details})" if details else str(backbone)
     return f"{backbone} with {algorithm} on {parameters['tasks']}"
@@ -199,7 +201,7 @@ def _finalist(trial: FrozenTrial, judged: Judged, reference: Judged | None, obje
     return Finalist(
         *(row.trial, row.name, row.is_baseline, row.score, row.interval),
         *(gain.gain, gain.low, gain.high),
-        class_low=_over_classes(judged, reference, "tasks" in objective.parameters_of(trial)),
+        class_low=_over_classes(judged, reference, trains(objective.parameters_of(trial))),
     )
 
 
@@ -235,14 +237,6 @@ def _verdict(
 
 def _why_no_others(trials: Sequence[FrozenTrial]) -> str:
     """Say what became of the trials that are no baselines, none of which was finished."""
-    others = [t for t in trials if not attribute.is_baseline(t.user_attrs)]
-    slow = [t for t in others if attribute.is_too_slow(t.user_attrs)]
-    pruned = [t for t in others if t.state == TrialState.PRUNED and t not in slow]
-    failed = [t for t in others if t.state == TrialState.FAIL]
-    counts = {"pruned": len(pruned), "too slow for the timeout": len(slow), "failed": len(failed)}
-    said = [f"{n} {what}" for what, n in counts.items() if n]
+    counts = count_outcomes([t for t in trials if not attribute.is_baseline(t.user_attrs)])
+    said = [f"{counts[what]} {what}" for what in ("pruned", TOO_SLOW, "failed") if counts[what]]
     return f"no other trial was finished ({', '.join(said)})" if said else "no other trial was finished"
-
-
-def _score(trial: FrozenTrial, objective: Objective) -> float:
-    return float(trial.values[objective.objectives.index("score")])

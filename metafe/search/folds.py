@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import reprlib
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,12 +72,11 @@ class Folds:
                 # Whether there is enough to judge on is decided when episodes are drawn.
                 warnings.simplefilter("ignore", UserWarning)
                 parts = splitter if isinstance(splitter, list) else list(splitter.split(rows, data.y, units))
-            parts = [(np.sort(np.asarray(train)), np.sort(np.asarray(test))) for train, test in parts]
         except ValueError as error:
             raise InvalidInputError(
-                f"cv={cv!r} must be able to split the data; got: {error}. Lower it, or pass more rows."
+                f"cv={cv!r} must be able to split the data; got: {str(error).rstrip('.')}. Lower it, or pass more rows."
             ) from error
-        return cls(parts, f"{len(parts)} folds {said}")
+        return cls([_checked(part, len(data)) for part in parts], f"{len(parts)} folds {said}")
 
     @classmethod
     def of_all(cls, data: TaskData) -> Folds:
@@ -90,11 +91,37 @@ def _splitter(cv: Any, data: TaskData, by_row: bool) -> tuple[Any, str, np.ndarr
         return _by_data(None, data, by_row)
     if isinstance(cv, int | np.integer) and cv >= 2:
         return _by_data(int(cv), data, by_row)
-    if hasattr(cv, "split") and not isinstance(cv, str):
+    if hasattr(cv, "split") and not isinstance(cv, str | type):
         return cv, f"by {cv!r}", data.groups
-    if np.iterable(cv) and not isinstance(cv, str):
-        return list(cv), "as given", None
-    raise InvalidParameterError(f"cv must be 'auto', a number of folds or a splitter of scikit-learn; got {cv!r}.")
+    if np.iterable(cv) and not isinstance(cv, str) and (given := list(cv)):
+        return given, "as given", None
+    raise InvalidParameterError(
+        f"cv must be 'auto', a number of folds, a splitter of scikit-learn or pairs of row numbers; got {cv!r}. Leave it out for "
+        "'auto'."
+    )
+
+
+def _checked(part: Any, n_rows: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted row numbers of a fold, which may be given as masks."""
+    if not isinstance(part, Sequence | np.ndarray) or len(part) != 2:
+        raise InvalidParameterError(
+            f"cv must give a pair of training and test rows for each fold; got {reprlib.repr(part)}."
+        )
+    train, test = (_row_numbers(rows, n_rows) for rows in part)
+    return train, test
+
+
+def _row_numbers(rows: Any, n_rows: int) -> np.ndarray:
+    numbers = np.asarray(rows)
+    if numbers.dtype == bool and numbers.shape == (n_rows,):
+        numbers = np.flatnonzero(numbers)
+    is_right = numbers.ndim == 1 and len(numbers) and numbers.dtype.kind in "iu"
+    if not is_right or numbers.min() < 0 or numbers.max() >= n_rows:
+        raise InvalidParameterError(
+            f"cv must give row numbers from 0 to {n_rows - 1} for each fold, at least one to train on and one to judge on; got "
+            f"{reprlib.repr(rows)}."
+        )
+    return np.sort(numbers)
 
 
 def _folds_of(n_classes: int) -> int:

@@ -8,8 +8,11 @@ from typing import Any
 
 from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock, JournalStorage
 
+from metafe.contracts import InvalidParameterError
+
 # What a trial notes while it runs, as the journal numbers its operations: parameters, reports and attributes.
 NOTES = (5, 7, 8, 9)
+JOURNAL = b'{"op_code"'
 
 
 class JournalFile(JournalFileBackend):
@@ -42,6 +45,23 @@ class JournalFile(JournalFileBackend):
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """Return the storage in a file, made with its folders where there is none."""
+    """Return the storage in a file, made with its folders where there is none.
+
+    Raises
+    ------
+    InvalidParameterError
+        There is a folder, or a file of something else, which is left alone.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or (path.is_file() and not _begins_as_journal(path)):
+        raise InvalidParameterError(
+            f"storage must be the path of a journal file, or of none yet; got {str(path)!r}, which is something else. Name another "
+            "file, or write sqlite:/// before the path of a database."
+        )
     return JournalStorage(JournalFile(path))
+
+
+def _begins_as_journal(path: Path) -> bool:
+    """Tell whether a file is empty or begins with an operation."""
+    with path.open("rb") as file:
+        return JOURNAL.startswith(file.read(len(JOURNAL)))

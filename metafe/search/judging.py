@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from sklearn.base import clone
 
-from metafe.contracts import InvalidInputError, Seeds, TaskData, TaskSource
+from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds, TaskData, TaskSource
 from metafe.search.folds import Folds
 from metafe.tasks import ClassTasks, ClusterTasks, GroupTasks, RowTasks
 from metafe.training.probe import probe_classes, probe_tasks
@@ -22,6 +22,10 @@ Transform = Callable[[np.ndarray], np.ndarray]
 QUERY = 15
 EPISODES_IN_FOLD = 200
 FRESH_EPISODES_IN_FOLD = 400
+
+
+class ScoringError(InvalidParameterError):
+    """A scorer that does not score."""
 
 
 @dataclass(frozen=True)
@@ -186,8 +190,25 @@ class DownstreamJudge:
         self.source = judging_sources(data)[-1]
 
     def judge(self, transform: Transform, fold: int) -> Judged:
-        """Fit the final estimator on the training rows of a fold and score it on the test rows."""
+        """Fit the final estimator on the training rows of a fold and score it on the test rows.
+
+        Raises
+        ------
+        ScoringError
+            The scorer raised, or gave no finite number.
+        """
         train, test = self.folds.parts[fold]
         fitted = clone(self.final_estimator).fit(transform(train), self.y[train])
-        score = self.scorer(fitted, transform(test), self.y[test])
-        return Judged(np.array([float(score)]), np.empty(0))
+        features = transform(test)
+        try:
+            score = float(self.scorer(fitted, features, self.y[test]))
+        except Exception as error:  # a scorer may be anyone's
+            raise ScoringError(
+                f"scoring must give a number for {type(fitted).__name__}; it raised {type(error).__name__}: "
+                f"{str(error).rstrip('.')}. Choose another scorer."
+            ) from error
+        if not np.isfinite(score):
+            raise ScoringError(
+                f"scoring must give a finite number for {type(fitted).__name__}; got {score}. Choose another scorer."
+            )
+        return Judged(np.array([score]), np.empty(0))

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,8 @@ from metafe.fitting import Fitted, Recipe
 from metafe.inputs import Target
 from metafe.plugins import notify
 from metafe.search import attributes as attribute
-from metafe.search.baselines import is_label_free
-from metafe.search.judging import DownstreamJudge, Judge, Judged
+from metafe.search.baselines import STANDARDISED, is_label_free
+from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
 from metafe.search.reclaiming import lasting
 from metafe.search.samplers import REPORTS
 from metafe.search.space import Parameters, Space
@@ -203,6 +204,8 @@ class Objective:
             Time is up, or the user has asked to stop.
         TrialFailedError
             A plugin raised, memory ran out or something was not finite.
+        ScoringError
+            The scorer does not score what comes first.
         """
         began = time.perf_counter()
         trial.set_user_attr(attribute.WORKER, attribute.this_process())
@@ -220,6 +223,9 @@ class Objective:
             raise
         except Exception as error:
             trial.set_user_attr(attribute.ERROR, described_error(error, parameters))
+            if isinstance(error, ScoringError) and trial.user_attrs.get(attribute.BASELINE) == STANDARDISED:
+                # What does not score the standardised rows would score nothing.
+                raise
             raise TrialFailedError(f"Trial {trial.number} failed: {error}") from error
         finally:
             self._store(trial, run, time.perf_counter() - began)
@@ -258,22 +264,19 @@ class Objective:
 
     def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Return the best searched trials that may be as good as each other, and the baselines that learn and may beat the others."""
-        by_score = sorted(finished, key=self._score, reverse=True)
+        by_score = sorted(finished, key=lambda t: attribute.score_of(t, self.objectives), reverse=True)
         searched = [t for t in by_score if not attribute.is_baseline(t.user_attrs)][:N_LEARNED]
         lows_and_highs = [bounds(t) for t in searched]
         as_good = [t for t, (_, high) in zip(searched, lows_and_highs, strict=True) if high >= lows_and_highs[0][0]]
-        plain = max((self._score(t) for t in by_score if is_label_free(t)), default=-np.inf)
         baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
-        return as_good + [t for t in baselines if not is_label_free(t) and self._score(t) > plain][:N_LABELLED]
+        better = takewhile(lambda t: not is_label_free(t), baselines)
+        return as_good + list(better)[:N_LABELLED]
 
     def _refit_seconds_of(self, trial: FrozenTrial) -> float:
         fits = max(trial.user_attrs[attribute.FIT_SECONDS])
         whole = max(trial.user_attrs.get(attribute.WHOLE_FIT_SECONDS, [np.inf]))
         n_train = min(len(train) for train, _ in self.judge.folds.parts)
         return float(max(fits * len(self.data) / n_train, self._least_refit_seconds(fits, whole)))
-
-    def _score(self, trial: FrozenTrial) -> float:
-        return float(trial.values[self.objectives.index("score")])
 
     def _least_refit_seconds(self, fit_seconds: float, whole: float) -> float:
         """Return the time for a training that was cut short: as long as it would have been, but no more than its share."""

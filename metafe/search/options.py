@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -13,15 +13,14 @@ from sklearn.base import clone
 from metafe.contracts import (
     Distribution,
     Int,
-    InvalidParameterError,
     Plugin,
-    Problem,
     TaskData,
     When,
 )
-from metafe.contracts.errors import UnknownPluginError, suggest
+from metafe.contracts.errors import UnknownPluginError
 from metafe.decisions import advised_settings
-from metafe.plugins import registry, resolve
+from metafe.plugins import registry
+from metafe.search.describing import described
 
 Ranges = Mapping[str, Distribution | When]
 
@@ -109,7 +108,7 @@ class Option:
 
     def describe(self) -> dict[str, Any]:
         """Return what is fixed and what is searched."""
-        fixed = {name: repr(value) for name, value in self.fixed.items()}
+        fixed = {name: described(value) for name, value in self.fixed.items()}
         searched = {name: repr(self.ranges[name]) for name in sorted(self.ranges)}
         return {"plugin": type(self.plugin).__name__, "fixed": fixed, "searched": searched}
 
@@ -118,69 +117,10 @@ class Option:
         return self.parameter, self.label, repr(self.plugin), repr(sorted(self.ranges.items()))
 
 
-def collect_options(parameter: str, narrowed: Any, template: Any, problem: Callable[[Any], Problem]) -> list[Option]:
-    """Return the options of one parameter, before they are asked about the data.
-
-    Parameters
-    ----------
-    parameter : {"backbone", "algorithm", "tasks", "augment"}
-    narrowed : None, name, Plugin, sequence of them, or mapping of name to mapping
-        As the search takes it: None for all that are registered; a mapping overrides ranges too.
-    template : str or Plugin
-        The parameter of the extractor that is searched around; ``"auto"`` leaves it open.
-    problem : callable
-        From a plugin to what its ranges may depend on.
-
-    Returns
-    -------
-    list of Option
-        In the order given; by name where all are taken.
-
-    Raises
-    ------
-    UnknownPluginError, InvalidParameterError
-        A name that nothing has registered, or a parameter that the plugin does not have.
-    """
-    if not (isinstance(template, str) and template == "auto"):
-        if narrowed is not None:
-            raise InvalidParameterError(
-                f"{ARGUMENTS[parameter]} and the extractor's {parameter} must not both say what to search; got "
-                f"{narrowed!r} and {template!r}. Leave {parameter}='auto' in the extractor."
-            )
-        narrowed = [template]
-    options: list[Option] = []
-    for spec, overrides in _specs(parameter, narrowed):
-        plugin = resolve(KINDS[parameter], spec)
-        same = sum(type(plugin).name == type(o.plugin).name for o in options)
-        label = f"{plugin.name} {same + 1}" if same else plugin.name
-        options.append(_with_ranges(Option(parameter, label, plugin), overrides, problem))
-    return options
-
-
-def takes_raw_input(narrowed: Any, template: Any) -> bool:
-    """Tell whether every backbone that is named wants the rows as they come; False where none is named."""
-    if narrowed is None and isinstance(template, str) and template == "auto":
-        return False
-    specs = _specs("backbone", [template] if narrowed is None else narrowed)
-    backbones = [resolve("backbone", spec) for spec, _ in specs]
-    return bool(backbones) and all(getattr(backbone, "raw_input", False) for backbone in backbones)
-
-
 def refusal(option: Option, data: TaskData) -> str | None:
     """Say why a backbone or a task source does not accept the data; None where it does."""
-    return _asked(option, data.x if option.parameter == "backbone" else data)
-
-
-def refusal_of_shape(option: Option, input_shape: tuple[int, ...]) -> str | None:
-    """Say why an augmentation does not accept encoded rows of a shape; None where it does."""
-    return _asked(option, input_shape)
-
-
-def _asked(option: Option, what: Any) -> str | None:
-    try:
-        return option.plugin.accepts(what)
-    except Exception as error:  # a plugin's code may raise anything; one broken plugin must not end the search
-        return f"{option.plugin!r} must say whether it accepts the data; it raised {type(error).__name__}: {error}"
+    said: str | None = option.plugin.accepts(data.x if option.parameter == "backbone" else data)
+    return said
 
 
 def limited(option: Option, data: TaskData) -> Option:
@@ -245,45 +185,14 @@ def flat_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def trains(parameters: Mapping[str, Any]) -> bool:
+    """Tell whether parameters of a trial say that something is trained."""
+    return "tasks" in parameters and parameters.get("algorithm") != UNTRAINED
+
+
 def own_learning_rate(algorithm: Any, optimizer: str = "auto") -> float:
     """Return the learning rate that an algorithm advises with an optimiser."""
     return float(advised_settings(algorithm, {"optimizer": optimizer}).get("learning_rate", USUAL_LEARNING_RATE))
-
-
-def _specs(parameter: str, narrowed: Any) -> Iterable[tuple[Any, Mapping[str, Any]]]:
-    """Yield a name or object, and what is overridden of it."""
-    if narrowed is None:
-        return [(name, {}) for name in registry().names(KINDS[parameter]) if name != UNTRAINED]
-    if isinstance(narrowed, str | Plugin):
-        return [(narrowed, {})]
-    if isinstance(narrowed, Mapping):
-        return [(name, overrides or {}) for name, overrides in narrowed.items()]
-    if isinstance(narrowed, Sequence):
-        return [(spec, {}) for spec in narrowed]
-    raise InvalidParameterError(
-        f"{ARGUMENTS[parameter]} must be None, a list of names or objects, or a mapping of names to ranges; got {narrowed!r}."
-    )
-
-
-def _with_ranges(option: Option, overrides: Mapping[str, Any], problem: Callable[[Any], Problem]) -> Option:
-    changed = changed_parameters(option.plugin)
-    declared = option.plugin.search_space(problem(option.plugin))
-    ranges = {name: searched for name, searched in declared.items() if name not in changed}
-    constants = {}
-    known = option.plugin.get_params()
-    for name, value in overrides.items():
-        if name not in known:
-            raise InvalidParameterError(
-                f"{ARGUMENTS[option.parameter]} must override parameters of {option.label!r}; got {name!r}. "
-                f"{suggest(name, known)}"
-            )
-        if isinstance(value, Distribution | When):
-            ranges[name] = value
-        else:
-            ranges.pop(name, None)
-            constants[name] = value
-    plugin = clone(option.plugin).set_params(**constants) if constants else option.plugin
-    return replace(option, plugin=plugin, ranges=ranges)
 
 
 def _siblings(declared: Distribution | When) -> set[str]:

@@ -17,7 +17,6 @@ from metafe.contracts import (
     AdaptedSettingWarning,
     FeatureQualityWarning,
     InvalidInputError,
-    InvalidParameterError,
     Seeds,
     TaskData,
     TrainingInterruptedWarning,
@@ -27,13 +26,15 @@ from metafe.extractor import MetaFeatureExtractor, seed_from
 from metafe.inputs import check_groups, check_rows, check_target
 from metafe.search import attributes as attribute
 from metafe.search.baselines import enqueue_first
+from metafe.search.candidates import takes_raw_input
+from metafe.search.checking import check_with_data
+from metafe.search.describing import described
 from metafe.search.estimator import FEW_SHOT
 from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
 from metafe.search.meta_features import meta_features
 from metafe.search.objective import DIRECTIONS, Objective
-from metafe.search.options import takes_raw_input
 from metafe.search.progress import show_search
 from metafe.search.reclaiming import lasting, requeue_cut_short
 from metafe.search.results import check_any_complete, cv_results
@@ -87,6 +88,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     target = check_target(rows, y)
     _, group_codes = check_groups(rows, groups)
     data = TaskData(rows, target.y, group_codes, np.arange(len(rows)))
+    check_with_data(estimator, data, y)
     judge = _judge(estimator, data, y)
     folds = judge.folds
     estimator.n_splits_, estimator.splits_ = len(folds), folds.said
@@ -184,8 +186,6 @@ def _decisions(estimator: MetaFeatureSearchCV) -> dict[str, str]:
 def _judge(estimator: MetaFeatureSearchCV, data: TaskData, y: Any) -> Judge | DownstreamJudge:
     """Return what judges features on the folds, or on all rows where ``cv="auto"`` cannot hold out enough of them."""
     if estimator._is_downstream:
-        if y is None:
-            raise InvalidParameterError(f"scoring={estimator.scoring!r} needs y to score by; got None. Pass y.")
         scorer = estimator._scorer(estimator.final_estimator)
         folds = Folds.make(estimator.cv, data, by_row=True)
         return DownstreamJudge(data, np.asarray(y), folds, estimator.final_estimator, scorer)
@@ -206,7 +206,7 @@ def _fingerprint(
     from metafe import __version__
 
     irrelevant = ("random_state", "verbose", "checkpoint", "device")
-    kept = sorted((k, repr(v)) for k, v in template.get_params(deep=False).items() if k not in irrelevant)
+    kept = sorted((k, described(v)) for k, v in template.get_params(deep=False).items() if k not in irrelevant)
     return fingerprint_of(
         data,
         space=(space.describe(), kept),
@@ -221,11 +221,7 @@ def _described_scoring(estimator: MetaFeatureSearchCV) -> tuple[str, ...]:
     """Return what features are judged by, as it is said in every process."""
     if not estimator._is_downstream:
         return (FEW_SHOT, str(estimator.n_shot))
-    scoring, final = estimator.scoring, estimator.final_estimator
-    # Where a function lies in memory says nothing of it.
-    named = f"{scoring.__module__}.{scoring.__qualname__}" if hasattr(scoring, "__qualname__") else repr(scoring)
-    settings = {name: repr(value) for name, value in final.get_params().items()}
-    return (named, type(final).__qualname__, *(f"{name}={settings[name]}" for name in sorted(settings)))
+    return described(estimator.scoring), described(estimator.final_estimator)
 
 
 def _seed(estimator: MetaFeatureSearchCV, study: Study) -> int:

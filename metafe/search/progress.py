@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from metafe.search.reclaiming import n_finished
-from metafe.search.standings import best_trial, count_outcomes, label_of, score_of
+from metafe.search.standings import TOO_SLOW, best_trial, count_outcomes, label_of, score_of
 
 # The study is looked at so often: on a terminal, and where each look is a line in a file.
 SECONDS_ON_TERMINAL = 1.0
@@ -170,7 +170,7 @@ class _Watch:
 
 def _counts(trials: list[FrozenTrial]) -> str:
     counts = count_outcomes(trials)
-    shown = ["complete", "pruned", "failed", "running", *(["cut off"] if counts["cut off"] else [])]
+    shown = ["complete", "pruned", "failed", "running", *(name for name in (TOO_SLOW, "cut off") if counts[name])]
     return ", ".join(f"{counts[name]} {name}" for name in shown)
 
 

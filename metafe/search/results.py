@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +12,7 @@ from scipy.stats import rankdata
 from metafe.contracts import SearchError
 from metafe.search import attributes as attribute
 from metafe.search.objective import Objective
+from metafe.search.standings import failures
 
 
 def cv_results(trials: Sequence[FrozenTrial], objective: Objective) -> dict[str, Any]:
@@ -53,19 +53,21 @@ def cv_results(trials: Sequence[FrozenTrial], objective: Objective) -> dict[str,
 
 
 def check_any_complete(trials: Sequence[FrozenTrial]) -> None:
-    """Raise unless a trial is complete, grouping the causes."""
+    """Raise unless a trial is complete, grouping the causes, with a traceback of each as a note."""
     if any(trial.state == TrialState.COMPLETE for trial in trials):
         return
-    causes = Counter(
-        f"{e['plugin']}: {e['type']}: {e['message']}" for t in trials if (e := t.user_attrs.get(attribute.ERROR))
-    )
-    if not causes:
+    found = failures(trials)
+    if not found:
         raise SearchError("A search needs at least one finished trial; got none in the time allowed. Raise timeout.")
-    listed = " ".join(f"({n} times) {cause}" for cause, n in causes.most_common())
-    raise SearchError(
-        f"A search needs at least one trial that does not fail; got {sum(causes.values())} failures: {listed} "
-        "The traceback of each is in study.trials[i].user_attrs['error']."
+    causes = [f"{error['plugin']}: {error['type']}: {error['message']}" for _, error in found]
+    listed = " ".join(f"({n} times) {cause}" for (n, _), cause in zip(found, causes, strict=True))
+    failed = SearchError(
+        f"A search needs at least one trial that does not fail; got {sum(n for n, _ in found)} failures: {listed} "
+        "A traceback of each cause is in the notes of this error; with storage=, the study keeps that of every trial."
     )
+    for (_, error), cause in zip(found, causes, strict=True):
+        failed.add_note(f"\n{cause}\n{error['traceback']}")
+    raise failed
 
 
 def _mean(scores: np.ndarray) -> float:

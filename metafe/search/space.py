@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +21,12 @@ from metafe.contracts import (
     InvalidParameterError,
     MetafeError,
     Plugin,
+    PluginLoadWarning,
     Problem,
     TaskData,
 )
 from metafe.decisions import Decisions
+from metafe.search.candidates import BrokenPluginError, Candidates
 from metafe.search.choosing import Chooser, GivenParameters, NotInSpaceError, TrialChooser
 from metafe.search.options import (
     ARGUMENTS,
@@ -30,13 +34,11 @@ from metafe.search.options import (
     UNTRAINED,
     USUAL_LEARNING_RATE,
     Option,
-    collect_options,
     effective_parameters,
     limited,
     own_learning_rate,
     plain,
     refusal,
-    refusal_of_shape,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +75,8 @@ class Space:
     augmentations : tuple of tuple of Option
         For each backbone, those that suit the rows that it encodes, one of which may take the place of ``"auto"``; empty
         where ``augment`` is not searched.
+    untrained : dict of str to object
+        What else an extractor needs whose backbone trains nothing.
     """
 
     backbones: tuple[Option, ...]
@@ -81,6 +85,7 @@ class Space:
     algorithms: tuple[tuple[Option, ...], ...]
     settings: tuple[str, ...]
     augmentations: tuple[tuple[Option, ...], ...]
+    untrained: Parameters
     listed: tuple[Option, ...] = ()
     optimizer: str = "auto"
 
@@ -119,16 +124,40 @@ class Space:
             An unknown parameter, or nothing left to search.
         InvalidInputError
             A plugin that was named does not accept the data.
+        BrokenPluginError
+            A plugin that was named raised; of another one a warning says that it is left out.
         """
-        explicit = backbones is not None or template.backbone != "auto"
-        options = collect_options("backbone", backbones, template.backbone, lambda backbone: _problem(data))
-        found = _accepting(options if explicit else _sharing_settings(options, encoder), data, explicit)
+        narrowed = {"backbone": backbones, "algorithm": algorithms, "tasks": tasks}
+        candidates = {p: Candidates.of(p, given, getattr(template, p)) for p, given in narrowed.items()}
+        candidates["augment"] = Candidates("augment", None if encoder is None else encoder.default_augment, named=False)
+        while True:
+            try:
+                return cls._of(candidates, data, template, encoder)
+            except BrokenPluginError as error:
+                broken = candidates[error.parameter]
+                if broken.named:
+                    raise
+                warnings.warn(f"{error} The search goes on without it.", PluginLoadWarning, stacklevel=6)
+                candidates[error.parameter] = broken.without(error.name)
+
+    @classmethod
+    def _of(
+        cls,
+        candidates: Mapping[str, Candidates],
+        data: TaskData,
+        template: MetaFeatureExtractor,
+        encoder: Encoder | None,
+    ) -> Space:
+        backbones = candidates["backbone"]
+        options = backbones.options(lambda backbone: _problem(data))
+        found = _accepting(backbones, options if backbones.named else _sharing_settings(options, encoder), data)
         sources: dict[Option, tuple[Option, ...]] = {}
         if any(option.plugin.trains for option in found):
-            sources = _sources(data, template, algorithms, tasks)
-        rows = {option: _encoded_row(option, data) for option in found if option.plugin.trains}
+            sources = _sources(data, template, candidates)
+        rows = {option: _encoded_row(backbones, option, data) for option in found if option.plugin.trains}
+        tasks = candidates["tasks"]
         suited = {
-            option: _suited(rows[option], tuple(sources), data, template, encoder) if option in rows else ()
+            option: _suited(rows[option], tasks, tuple(sources), data, template, encoder) if option in rows else ()
             for option in found
         }
         found = [option for option in found if suited[option] or not option.plugin.trains]
@@ -138,6 +167,7 @@ class Space:
         listed = tuple(option for option in found if _is_listed(option))
         # Where nothing else is left, those that could be listed are drawn.
         drawn = tuple(option for option in found if option not in listed) or listed
+        augmentations = candidates["augment"]
         return cls(
             backbones=drawn,
             backbone_sources=tuple(suited[option] for option in drawn),
@@ -145,10 +175,12 @@ class Space:
             algorithms=tuple(sources.values()),
             settings=settings,
             augmentations=tuple(
-                _augmentations(rows.get(option), data, encoder) if "augment" in settings else () for option in drawn
+                _augmentations(augmentations, rows.get(option), data) if "augment" in settings else ()
+                for option in drawn
             ),
             listed=listed if drawn != listed else (),
             optimizer=template.optimizer,
+            untrained=_untrained(data, template),
         )
 
     @property
@@ -160,7 +192,7 @@ class Space:
     def list_settings(self) -> list[Parameters]:
         """Return the parameters of each setting of the listed backbones."""
         return [
-            option.parameters(dict(zip(option.ranges, values, strict=True))) | untrained()
+            option.parameters(dict(zip(option.ranges, values, strict=True))) | self.untrained
             for option in self.listed
             for values in product(*(option.distribution(name).choices for name in option.ranges))  # type: ignore[attr-defined]
         ]
@@ -248,7 +280,7 @@ class Space:
         backbone = chooser.option("backbone", self.backbones)
         parameters = _choose_values(chooser, backbone)
         if not backbone.plugin.trains:
-            return parameters | untrained()
+            return parameters | self.untrained
         sources = self.backbone_sources[self.backbones.index(backbone)]
         source = chooser.option(f"tasks{self._tasks_suffix(sources)}", sources)
         options = self.algorithms[self.sources.index(source)]
@@ -303,9 +335,21 @@ def _is_listed(option: Option) -> bool:
     return few and not option.plugin.trains and len(option.ranges) <= 1
 
 
-def untrained() -> Parameters:
+def automatic_tasks(data: TaskData) -> str | None:
+    """Return the name of the task source that ``"auto"`` takes; where that makes none of the groups, of the rest."""
+    source = Decisions().tasks("auto", data)
+    if source is not None and data.groups is not None and source.accepts(data):
+        source = Decisions().tasks("auto", replace(data, groups=None))
+    return None if source is None else source.name
+
+
+def _untrained(data: TaskData, template: MetaFeatureExtractor) -> Parameters:
     """Return what else an extractor needs whose backbone trains nothing: every row to fit its encoder on."""
-    return {"algorithm": UNTRAINED, "validation_fraction": 0.0}
+    parameters: Parameters = {"algorithm": UNTRAINED, "validation_fraction": 0.0}
+    usual, accepting = Decisions().tasks("auto", data), automatic_tasks(data)
+    # A task source is asked for its problem also where nothing is trained on its tasks.
+    needs_other = template.tasks == "auto" and usual is not None and usual.name != accepting
+    return parameters | {"tasks": accepting} if needs_other else parameters
 
 
 def _suffix(choices: tuple[Option, ...], by_parent: list[tuple[Option, tuple[Option, ...]]]) -> str:
@@ -321,6 +365,7 @@ def _suffix(choices: tuple[Option, ...], by_parent: list[tuple[Option, tuple[Opt
 
 def _suited(
     row: np.ndarray | None,
+    tasks: Candidates,
     sources: tuple[Option, ...],
     data: TaskData,
     template: MetaFeatureExtractor,
@@ -329,7 +374,7 @@ def _suited(
     """Return the task sources that suit rows like an encoded one; as far as that is known before the backbone's fit."""
     if row is not None:
         encoded = data.with_x(np.broadcast_to(row, (len(data.x), *row.shape)))
-        sources = tuple(s for s in sources if s.plugin.selects_rows or not refusal(s, encoded))
+        sources = tuple(s for s in sources if s.plugin.selects_rows or not _refusal(tasks, s, encoded))
     augmented = _is_augmented(row, template, encoder)
     return tuple(source for source in sources if augmented or not source.plugin.needs_augmentation)
 
@@ -343,21 +388,25 @@ def _is_augmented(row: np.ndarray | None, template: MetaFeatureExtractor, encode
     return bool(Decisions(encoder=encoder).augmentations("auto", row.shape, "classification"))
 
 
-def _encoded_row(backbone: Option, data: TaskData) -> np.ndarray | None:
+def _encoded_row(backbones: Candidates, backbone: Option, data: TaskData) -> np.ndarray | None:
     """Return what a backbone makes of the first row; None where it must be fitted for that."""
     if type(backbone.plugin).fit is not Backbone.fit or not isinstance(data.x, np.ndarray):
         return None
-    return np.asarray(backbone.plugin.encode(data.x[data.rows[:1]])[0])
+    with backbones.asking(backbone.plugin.name):
+        return np.asarray(backbone.plugin.encode(data.x[data.rows[:1]])[0])
 
 
-def _augmentations(row: np.ndarray | None, data: TaskData, encoder: Encoder | None) -> tuple[Option, ...]:
+def _augmentations(augmentations: Candidates, row: np.ndarray | None, data: TaskData) -> tuple[Option, ...]:
     """Return the augmentations that suit rows like an encoded one; none where that is known after the backbone's fit alone."""
     if row is None:
         return ()
     problem = replace(_problem(data), input_shape=row.shape)
-    known = None if encoder is None else encoder.default_augment
-    options = collect_options("augment", known, "auto", lambda augmentation: problem)
-    return tuple(option for option in options if not refusal_of_shape(option, row.shape))
+    fitting = []
+    for option in augmentations.options(lambda augmentation: problem):
+        with augmentations.asking(option.plugin.name):
+            if not option.plugin.accepts(row.shape):
+                fitting.append(option)
+    return tuple(fitting)
 
 
 def _choose_values(chooser: Chooser, option: Option, suffix: str = "") -> Parameters:
@@ -372,54 +421,63 @@ def _choose_values(chooser: Chooser, option: Option, suffix: str = "") -> Parame
 
 
 def _sources(
-    data: TaskData, template: MetaFeatureExtractor, algorithms: Any, tasks: Any
+    data: TaskData, template: MetaFeatureExtractor, candidates: Mapping[str, Candidates]
 ) -> dict[Option, tuple[Option, ...]]:
     """Return the task sources that accept the data, with the algorithms that can learn from each."""
-    explicit = tasks is not None or template.tasks != "auto"
-    options = collect_options("tasks", tasks, template.tasks, lambda source: _problem_of_tasks(source, data))
+    tasks = candidates["tasks"]
     learnable: dict[Option, tuple[Option, ...]] = {}
     reasons: list[str] = []
-    for source in _accepting(options, data, explicit):
-        fitting, refused = _algorithms(source, data, template, algorithms)
+    for source in _accepting(tasks, tasks.options(lambda source: _problem_of_tasks(source, data)), data):
+        with tasks.asking(source.plugin.name):
+            ending, problem = limited(source, data), source.plugin.problem(data, _shape(data))
+        unlabelled = cache(partial(_why_no_labels, tasks, source, data))
+        fitting, refused = _algorithms(candidates["algorithm"], problem, unlabelled, template.optimizer)
         reasons += refused
         if fitting:
-            learnable[limited(source, data)] = fitting
-    if not learnable and (explicit or reasons):
+            learnable[ending] = fitting
+    if not learnable and (tasks.named or reasons):
         raise InvalidParameterError(_nothing_left("algorithm", data, reasons))
     return learnable
 
 
 def _algorithms(
-    source: Option, data: TaskData, template: MetaFeatureExtractor, narrowed: Any
+    algorithms: Candidates, problem: Problem, why_no_labels: Callable[[], str | None], optimizer: str
 ) -> tuple[tuple[Option, ...], list[str]]:
     """Return the algorithms that can learn from the tasks of a source, and why others cannot."""
-    problem = source.plugin.problem(data, _shape(data))
     fitting, reasons = [], []
-    for option in collect_options("algorithm", narrowed, template.algorithm, lambda algorithm: problem):
-        reason = option.plugin.accepts(problem) or _refusal_to_label(option, source, data)
-        if reason:
+    for option in algorithms.options(lambda algorithm: problem):
+        with algorithms.asking(option.plugin.name):
+            reason = option.plugin.accepts(problem)
+            # Trials ask for it too, where it must not raise.
+            own_learning_rate(option.plugin, optimizer)
+        if reason := reason or (why_no_labels() if option.plugin.trains_on == "rows" else None):
             reasons.append(reason)
         else:
             fitting.append(option)
     return tuple(fitting), reasons
 
 
-def _refusal_to_label(algorithm: Option, source: Option, data: TaskData) -> str | None:
-    if algorithm.plugin.trains_on != "rows":
-        return None
-    try:
-        source.plugin.row_labels(data.restrict(data.rows[:ROWS_TO_LABEL]))
-    except MetafeError as error:
-        return str(error)
+def _why_no_labels(tasks: Candidates, source: Option, data: TaskData) -> str | None:
+    """Say why a task source has no labels of rows; None where it has."""
+    with tasks.asking(source.plugin.name):
+        try:
+            source.plugin.row_labels(data.restrict(data.rows[:ROWS_TO_LABEL]))
+        except MetafeError as error:
+            return str(error)
     return None
 
 
-def _accepting(options: list[Option], data: TaskData, explicit: bool) -> list[Option]:
+def _accepting(candidates: Candidates, options: list[Option], data: TaskData) -> list[Option]:
     """Return the options that accept the data; all must where the user has named them."""
-    refusals = {option: refusal(option, data) for option in options}
-    if explicit and (reasons := [reason for reason in refusals.values() if reason]):
+    refusals = {option: _refusal(candidates, option, data) for option in options}
+    if candidates.named and (reasons := [reason for reason in refusals.values() if reason]):
         raise InvalidInputError(" ".join(reasons))
     return [option for option, reason in refusals.items() if not reason]
+
+
+def _refusal(candidates: Candidates, option: Option, data: TaskData) -> str | None:
+    with candidates.asking(option.plugin.name):
+        return refusal(option, data)
 
 
 def _problem(data: TaskData) -> Problem:

@@ -12,10 +12,12 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from metafe.search import attributes as attribute
+from metafe.search.options import trains
 from metafe.search.reclaiming import lasting
 from metafe.training.probe import Comparison, compare, mean_interval
 
-SCORE = "score"
+# What becomes of a trial, in words, beside the states that Optuna has.
+TOO_SLOW = "too slow for the timeout"
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,12 @@ class Standing:
 def objectives_of(study: Study) -> list[str]:
     """Return the names of the objectives of a study."""
     named = study.metric_names
-    return list(named) if named else [SCORE, *(f"objective {i}" for i in range(1, len(study.directions)))]
+    return list(named) if named else [attribute.SCORE, *(f"objective {i}" for i in range(1, len(study.directions)))]
 
 
 def score_of(study: Study, trial: FrozenTrial) -> float:
     """Return the score of a complete trial, whatever else is optimised."""
-    assert trial.values is not None
-    return float(trial.values[objectives_of(study).index(SCORE)])
+    return attribute.score_of(trial, objectives_of(study))
 
 
 def best_trial(study: Study, trials: Iterable[FrozenTrial]) -> FrozenTrial | None:
@@ -106,7 +107,7 @@ def label_of(trial: FrozenTrial) -> str:
     if "backbone" not in parameters:
         return f"trial {trial.number}"
     names = {kind: str(value).removeprefix("object ") for kind, value in parameters.items()}
-    learned = f" with {names['algorithm']} on {names['tasks']}" if "tasks" in names else ""
+    learned = f" with {names['algorithm']} on {names['tasks']}" if trains(names) else ""
     return f"{names['backbone']}{learned}"
 
 
@@ -131,9 +132,10 @@ def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
 def count_outcomes(trials: Sequence[FrozenTrial]) -> dict[str, int]:
     """Count the trials by what has become of them; those that are tried again were cut off, whatever their state."""
     counting = lasting(trials)
-    counts = Counter(trial.state for trial in counting)
+    counts = Counter(trial.state for trial in counting if not attribute.is_too_slow(trial.user_attrs))
     named = {state.name.lower(): counts[state] for state in TrialState if state != TrialState.FAIL}
-    return named | {"failed": counts[TrialState.FAIL], "cut off": len(trials) - len(counting)}
+    failed, cut_off = counts[TrialState.FAIL], len(trials) - len(counting)
+    return named | {"failed": failed, TOO_SLOW: len(counting) - counts.total(), "cut off": cut_off}
 
 
 def failures(trials: Sequence[FrozenTrial]) -> list[tuple[int, dict[str, str]]]:

@@ -18,10 +18,11 @@ from optuna.exceptions import DuplicatedStudyError, ExperimentalWarning
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
+from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import Study
 from sklearn.utils import _safe_indexing
 
-from metafe.contracts import InvalidParameterError, SearchError, TaskData
+from metafe.contracts import InvalidParameterError, MetafeWarning, SearchError, TaskData
 from metafe.search.journal import open_journal
 from metafe.search.reclaiming import requeue
 
@@ -112,13 +113,24 @@ def open_study(
     SearchError
         The storage cannot be reached, or holds another search under that name.
     """
+    if isinstance(storage, BaseHeartbeat) and storage.get_heartbeat_interval() is None:
+        # Of an object that someone else has made, it cannot be switched on.
+        warnings.warn(
+            f"storage should have heartbeats; got {type(storage).__name__} with heartbeat_interval=None, so that a trial whose "
+            "worker dies on another computer stays marked as running. Pass its URL, or set heartbeat_interval and "
+            "heartbeat_stale_trial_callback.",
+            MetafeWarning,
+            stacklevel=6,
+        )
     name = study_name or f"metafe-{joblib.hash(sorted(fingerprint.items()))[:12]}"
     study = Address(storage, name, tuple(directions)).open(sampler, pruner)
     with reaching(storage):
         known = study.user_attrs.get(FINGERPRINT)
-        if known is None and study.get_trials(deepcopy=False):
+        others = [direction.name.lower() for direction in study.directions] != list(directions)
+        if known is None and (others or study.get_trials(deepcopy=False)):
             raise SearchError(
-                f"Study {name!r} must be one of metafe's; it has other trials. Choose another study_name."
+                f"Study {name!r} must be one of metafe's; it has other {'directions' if others else 'trials'}. Choose another "
+                "study_name."
             )
         if known is None:
             study.set_user_attr(FINGERPRINT, dict(fingerprint))

@@ -211,8 +211,12 @@ def test_memory_and_losses_that_are_not_finite_fail_a_trial(brief, blobs, extrac
 def test_if_every_trial_fails_one_error_groups_the_causes(brief, blobs, monkeypatch):
     monkeypatch.setattr("metafe.search.baselines.baselines", lambda space, data, encoder: {})
     search = brief(extractor=template(), backbones=[Faulty()], algorithms="protonet", n_trials=3)
-    with pytest.raises(SearchError, match=r"3 failures: \(3 times\) backbone faulty-in-search: ZeroDivisionError"):
+    with pytest.raises(
+        SearchError, match=r"3 failures: \(3 times\) backbone faulty-in-search: ZeroDivisionError"
+    ) as caught:
         search.fit(*blobs)
+    (note,) = caught.value.__notes__
+    assert "in build" in note
     assert not hasattr(search, "study_")
 
 

@@ -35,6 +35,11 @@ def test_a_snapshot_counts_every_state(study):
     assert "2 complete, 1 pruned, 1 failed, 1 running" in snapshot.text
 
 
+def test_a_snapshot_tells_what_was_too_slow_from_what_was_pruned(study):
+    study.add_trial(create_trial(state=TrialState.PRUNED, user_attrs={"error": {"type": "TooSlow"}}))
+    assert "1 pruned, 1 failed, 1 running, 1 too slow for the timeout" in take_snapshot(study, 10, None).text
+
+
 def test_time_left_is_that_of_recent_trials():
     study = optuna.create_study()
     now = datetime.now()

@@ -6,17 +6,34 @@ import pickle
 
 import numpy as np
 import pytest
-from sklearn.base import clone, is_classifier
+from sklearn.base import BaseEstimator, clone, is_classifier
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import check_scoring
-from sklearn.model_selection import GroupKFold, cross_val_score
+from sklearn.model_selection import GroupKFold, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import metafe
 from metafe import MetaFeatureExtractor
 from metafe.backbones import MLP
-from metafe.contracts import AdaptedSettingWarning, InvalidInputError, InvalidParameterError, SearchError
+from metafe.contracts import (
+    AdaptedSettingWarning,
+    InvalidInputError,
+    InvalidParameterError,
+    MetafeError,
+    SearchError,
+)
+
+
+class Scoreless(BaseEstimator):
+    """An estimator that cannot score itself."""
+
+    def fit(self, X, y):
+        return self
+
+    def predict(self, X):
+        return np.zeros(len(X))
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +150,15 @@ def test_groups_are_held_out_whole(brief, blobs):
     assert search.splits_ == "3 folds by group"
 
 
+def test_groups_of_one_class_each_are_held_out_too(brief, blobs):
+    X, y = blobs
+    search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2)).fit(X, y, groups=np.arange(120) // 5)
+    assert search.splits_ == "3 folds by group"
+    assert "fail" not in search.cv_results_["state"]
+    assert search.cv_results_["baseline"][5] == "supervised"
+    assert MetaFeatureExtractor().set_params(**search.best_params_).fit(X, y, groups=np.arange(120) // 5)
+
+
 def test_continuous_targets(brief, blobs):
     X, _ = blobs
     search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2), n_trials=5).fit(X, X[:, 0] + 0.5)
@@ -192,12 +218,44 @@ def test_without_refit_there_is_a_verdict_alone(brief, blobs):
         ({"scoring": ["accuracy", "f1"], "final_estimator": LogisticRegression()}, "scoring must be one metric"),
         ({"n_shot": 0}, "n_shot must be"),
         ({"n_jobs": 0}, "n_jobs must be"),
+        ({"n_jobs": "x"}, "n_jobs must be"),
+        ({"n_jobs": 1.5}, "n_jobs must be"),
+        ({"n_jobs": True}, "n_jobs must be"),
+        ({"extractor": "mlp"}, "extractor must be a MetaFeatureExtractor"),
+        ({"extractor": MetaFeatureExtractor}, "extractor must be a MetaFeatureExtractor"),
+        ({"extractor": MetaFeatureExtractor(optimizer="nope")}, "optimizer must be"),
+        ({"extractor": MetaFeatureExtractor(max_steps="x")}, "max_steps must be"),
+        ({"extractor": MetaFeatureExtractor(device="nope")}, "device must be"),
+        ({"extractor": MetaFeatureExtractor(precision="nope")}, "precision must be"),
+        ({"extractor": MetaFeatureExtractor(compile="nope")}, "compile must be"),
+        ({"extractor": MetaFeatureExtractor(validation_fraction=1)}, "validation_fraction must be"),
+        ({"random_state": "x"}, "random_state must be"),
+        ({"random_state": -1}, "random_state must be"),
+        ({"verbose": "x"}, "verbose must be"),
+        ({"refit": "score"}, "refit must be"),
+        ({"study_name": 3}, "study_name must be"),
+        ({"scoring": "nope", "final_estimator": LogisticRegression()}, "scoring must be 'few_shot' or a scorer"),
+        ({"scoring": "acuracy", "final_estimator": LogisticRegression()}, "Did you mean 'accuracy'"),
+        ({"scoring": 3, "final_estimator": LogisticRegression()}, "scoring must be one metric"),
+        ({"scoring": None, "final_estimator": Scoreless()}, "must be able to score"),
         ({"final_estimator": "svm"}, "final_estimator must be an estimator"),
+        ({"final_estimator": LogisticRegression}, "final_estimator must be an estimator"),
+        ({"final_estimator": PCA()}, "final_estimator must be an estimator"),
+        ({"objectives": None}, "objectives must be a sequence"),
+        ({"objectives": {"score"}}, "objectives must be a sequence"),
+        ({"objectives": ("score", "score")}, "objectives must be different"),
         ({"objectives": "score"}, "objectives must be a sequence"),
         ({"objectives": ("score", "latncy")}, "Did you mean 'latency'"),
         ({"objectives": ("latency",)}, "must have 'score'"),
         ({"cv": "three"}, "cv must be"),
         ({"cv": 1}, "cv must be"),
+        ({"cv": []}, "cv must be"),
+        ({"cv": KFold}, "cv must be"),
+        ({"cv": [3]}, "cv must give a pair"),
+        ({"cv": [(np.arange(60), np.arange(60, 121))]}, "cv must give row numbers from 0 to 119"),
+        ({"cv": [(np.arange(60), [])]}, "cv must give row numbers"),
+        ({"cv": [(np.arange(60), [-1])]}, "cv must give row numbers"),
+        ({"cv": [(np.arange(60), [0.5])]}, "cv must give row numbers"),
         ({"sampler": "tpe"}, "sampler must be"),
         ({"pruner": 3}, "pruner must be"),
     ],
@@ -205,6 +263,50 @@ def test_without_refit_there_is_a_verdict_alone(brief, blobs):
 def test_parameters_that_cannot_work_are_errors_before_any_training(brief, blobs, parameters, message):
     with pytest.raises(InvalidParameterError, match=message):
         brief(**parameters).fit(*blobs)
+
+
+@pytest.mark.parametrize(
+    ("y", "final_estimator", "message"),
+    [
+        (np.zeros(120, int), None, "y must have at least two classes of at least two rows"),
+        (np.arange(120), LogisticRegression(), "y must have at least two classes of at least two rows"),
+        (None, LogisticRegression(), "needs y"),
+        (np.linspace(0, 1, 120), LogisticRegression(), "Pass a regressor"),
+        (np.repeat(["a", "b"], 60), Ridge(), "Pass a classifier"),
+    ],
+)
+def test_what_does_not_suit_the_target_is_an_error_before_any_training(brief, blobs, y, final_estimator, message):
+    with pytest.raises(MetafeError, match=message):
+        brief(extractor=MetaFeatureExtractor("mlp", max_steps=1), final_estimator=final_estimator).fit(blobs[0], y)
+
+
+def _raise(estimator, X, y):
+    raise ZeroDivisionError("no reason")
+
+
+@pytest.mark.parametrize(
+    ("scoring", "final_estimator", "message"),
+    [
+        (lambda estimator, X, y: float("nan"), LogisticRegression(), "a finite number for LogisticRegression; got nan"),
+        (lambda estimator, X, y: "good", LogisticRegression(), "a number for LogisticRegression; it raised ValueError"),
+        (_raise, LogisticRegression(), "it raised ZeroDivisionError: no reason"),
+        ("accuracy", Ridge(), "Classification metrics can't handle"),
+    ],
+)
+def test_a_scorer_that_does_not_score_is_an_error_before_any_training(
+    brief, blobs, count_steps, scoring, final_estimator, message
+):
+    extractor = MetaFeatureExtractor("mlp", "counting", max_steps=1)
+    with pytest.raises(InvalidParameterError, match=message):
+        brief(extractor=extractor, scoring=scoring, final_estimator=final_estimator).fit(*blobs)
+    assert not count_steps
+
+
+def test_folds_may_be_masks(brief, blobs):
+    first = np.arange(120) < 60
+    numbers = [(np.flatnonzero(first), np.flatnonzero(~first))]
+    found = [brief(cv=cv, n_trials=1).fit(*blobs).best_score_ for cv in ([(first, ~first)], numbers)]
+    assert found[0] == found[1]
 
 
 def test_a_fit_that_fails_leaves_the_search_as_it_was(found, blobs):

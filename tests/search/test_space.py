@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import numpy as np
 import optuna
@@ -14,8 +15,23 @@ import metafe
 from metafe import MetaFeatureExtractor, MetafeError
 from metafe.algorithms import MAML
 from metafe.backbones import MLP, SklearnTransformer
-from metafe.contracts import Augmentation, Backbone, Categorical, Encoder, Float, Int, TaskData, When
+from metafe.contracts import (
+    Augmentation,
+    Backbone,
+    Categorical,
+    Encoder,
+    Float,
+    Int,
+    MetaAlgorithm,
+    PluginContractError,
+    PluginLoadWarning,
+    Problem,
+    TaskData,
+    TaskSource,
+    When,
+)
 from metafe.decisions import Decisions
+from metafe.plugins import registry
 from metafe.search.baselines import baselines, default_recipes
 from metafe.search.choosing import nearest
 from metafe.search.options import effective_parameters
@@ -271,12 +287,78 @@ def test_a_plugin_of_ones_own_is_searched():
     assert len({p["backbone__width"] for p in found}) > 1
 
 
+def _raise(self, *arguments):
+    raise ZeroDivisionError("no reason")
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """A function that installs a class which has something else in the place of a method, until the test is over."""
+    monkeypatch.setattr(registry(), "_entries", dict(registry()._entries))
+
+    def installed(base, method, instead):
+        members = {"__init__": lambda self: None, "name": "broken", method: instead}
+        registry().register(type("Broken", (base,), members), "their-package", "1.2")
+
+    return installed
+
+
+class _Tasks(TaskSource):
+    """What a task source cannot do without."""
+
+    name = "sound-for-test-space"
+
+    def problem(self, data, input_shape):
+        return Problem("classification", input_shape, n_classes=2, max_way=2)
+
+
+BROKEN = [
+    (Backbone, "__init__", _raise),
+    (Backbone, "search_space", _raise),
+    (Backbone, "search_space", lambda self, problem: None),
+    (Backbone, "search_space", lambda self, problem: {"width": Int(1, 2)}),
+    (Backbone, "accepts", _raise),
+    (Backbone, "encode", _raise),
+    (Backbone, "encode", lambda self, X: None),
+    (MetaAlgorithm, "__init__", _raise),
+    (MetaAlgorithm, "search_space", _raise),
+    (MetaAlgorithm, "accepts", _raise),
+    (MetaAlgorithm, "training_defaults", _raise),
+    (_Tasks, "accepts", _raise),
+    (_Tasks, "problem", _raise),
+    (_Tasks, "row_labels", _raise),
+]
+
+
+@pytest.mark.parametrize(("base", "method", "instead"), [*BROKEN, (Augmentation, "accepts", _raise)])
+def test_a_search_goes_on_without_an_installed_plugin_that_raises(install, base, method, instead):
+    expected = space_of().describe()
+    install(base, method, instead)
+    with pytest.warns(PluginLoadWarning, match=r"'broken' of their-package 1\.2 .* goes on without it") as warned:
+        assert space_of().describe() == expected
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize(("base", "method", "instead"), BROKEN)
+def test_a_named_plugin_that_raises_is_one_error(install, base, method, instead):
+    install(base, method, instead)
+    argument = {Backbone: "backbones", MetaAlgorithm: "algorithms", _Tasks: "tasks"}[base]
+    with pytest.raises(PluginContractError, match="'broken'") as caught:
+        space_of(**{argument: ["broken"]})
+    if instead is _raise:
+        assert str(caught.value.__cause__) == "no reason"
+        assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("narrowed", "message"),
     [
         ({"backbones": ["mpl"]}, "Did you mean 'mlp'"),
         ({"backbones": {"mlp": {"witdh": 3}}}, "Did you mean 'width'"),
-        ({"backbones": []}, "at least one backbone"),
+        ({"backbones": []}, "backbones must name at least one backbone"),
+        ({"algorithms": []}, "algorithms must name at least one algorithm"),
+        ({"tasks": {}}, "tasks must name at least one task source"),
+        ({"backbones": {"mlp": 3}}, "got 3 for 'mlp'"),
         ({"backbones": 3}, "backbones must be"),
         ({"tasks": ["rows"]}, "continuous"),
         ({"backbones": ["conv4"]}, "conv4"),

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import optuna
 import pytest
+from sklearn.metrics import make_scorer
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MinMaxScaler
+from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
 
-from metafe.contracts import InvalidParameterError, SearchError
+from metafe import MetaFeatureExtractor
+from metafe.backbones import SklearnTransformer
+from metafe.contracts import InvalidParameterError, MetafeWarning, SearchError
+from metafe.search.describing import described
 from metafe.search.storage import Address, make_storage, open_study, quiet, without_password
 
 
@@ -82,21 +87,31 @@ def score_of_classifier(estimator, X, y):
     return estimator.score(X, y)
 
 
+def scaling(scale):
+    """Return a function that no name tells apart."""
+    return lambda X: X * scale
+
+
 SCRIPT = """
 import sys
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from tests.search.test_storage import score_of_classifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from tests.search.test_storage import scaling, score_of_classifier
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
+from metafe.backbones import SklearnTransformer
 X, y = np.random.default_rng(0).normal(size=(40, 4)), np.arange(40) % 4
+final = make_pipeline(FunctionTransformer(lambda X: X + 1), FunctionTransformer(scaling(2)), LogisticRegression())
+backbone = SklearnTransformer(FunctionTransformer(scaling(3)))
 search = MetaFeatureSearchCV(
-    MetaFeatureExtractor("identity"), scoring=score_of_classifier, final_estimator=LogisticRegression(), n_trials=1
+    MetaFeatureExtractor(backbone), scoring=score_of_classifier, final_estimator=final, n_trials=1
 )
 print(search.fit(X, y).study_.study_name)
 """
 
 
-def test_a_scorer_of_ones_own_has_the_same_study_in_every_process():
+def test_functions_of_ones_own_have_the_same_study_in_every_process():
     names = {
         subprocess.run(
             [sys.executable, "-W", "ignore", "-c", SCRIPT],
@@ -122,13 +137,51 @@ def test_final_estimators_are_told_apart_by_every_setting(brief, blobs, tmp_path
     assert len({search.study_.study_name for search in searches}) == 2
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"final_estimator": make_pipeline(FunctionTransformer(lambda X: X + 2), GaussianNB())},
+        {"final_estimator": make_pipeline(FunctionTransformer(scaling(2)), GaussianNB())},
+        {"scoring": lambda estimator, X, y: 0.5 * estimator.score(X, y)},
+        {"scoring": make_scorer(lambda y, predicted: (y == predicted).mean())},
+        {"scoring": partial(score_of_classifier)},
+        {"extractor": MetaFeatureExtractor(SklearnTransformer(FunctionTransformer(scaling(2))))},
+    ],
+)
+def test_functions_of_ones_own_are_told_apart(brief, blobs, other):
+    usual = {
+        "scoring": lambda estimator, X, y: estimator.score(X, y),
+        "final_estimator": make_pipeline(FunctionTransformer(scaling(3)), GaussianNB()),
+        "extractor": MetaFeatureExtractor(SklearnTransformer(FunctionTransformer(scaling(3)))),
+    }
+    changes = (usual, usual | other)
+    names = {brief(**change, n_trials=1).fit(*blobs).study_.study_name for change in changes}
+    assert len(names) == 2
+
+
+def test_what_contains_itself_can_be_described():
+    def recursive(x):
+        return recursive(x - 1)
+
+    assert described(recursive) == described(recursive)
+
+
 def test_a_study_of_someone_else_is_an_error():
     storage = optuna.storages.InMemoryStorage()
     with quiet(0):
         other = optuna.create_study(storage=storage, study_name="theirs")
         other.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)
-    with pytest.raises(SearchError, match="must be one of metafe's"):
+    with pytest.raises(SearchError, match="has other trials"):
         open_study(storage, "theirs", {"data": "1"}, ["minimize"])
+
+
+def test_a_study_with_other_directions_is_an_error(monkeypatch):
+    monkeypatch.setattr("metafe.search.storage.BEGIN_SECONDS", 0.0)
+    storage = optuna.storages.InMemoryStorage()
+    with quiet(0):
+        optuna.create_study(storage=storage, study_name="theirs", directions=["minimize", "maximize"])
+    with pytest.raises(SearchError, match="has other directions"):
+        open_study(storage, "theirs", {"data": "1"}, ["maximize"])
 
 
 @pytest.mark.parametrize(
@@ -156,6 +209,15 @@ def test_what_is_no_storage_is_an_error(storage):
         make_storage(storage)
 
 
+@pytest.mark.parametrize("content", [b"x", b"a,b\n1,2\n", b"SQLite format 3\0", None])
+def test_a_file_of_something_else_is_no_journal_and_left_alone(tmp_path, content):
+    path = tmp_path / "study"
+    path.mkdir() if content is None else path.write_bytes(content)
+    with pytest.raises(InvalidParameterError, match="must be the path of a journal file"):
+        make_storage(path)
+    assert content is None or path.read_bytes() == content
+
+
 def test_passwords_are_left_out():
     assert without_password("no postgresql://me:pa:ss@h/db here") == "no postgresql://me:***@h/db here"
     assert without_password("sqlite:///a.db") == "sqlite:///a.db"
@@ -165,6 +227,14 @@ def test_relational_storage_notices_dead_workers(tmp_path):
     storage = make_storage(f"sqlite:///{tmp_path}/study.db")
     assert storage.get_heartbeat_interval() > 0
     assert storage.get_heartbeat_stale_trial_callback() is not None
+
+
+def test_a_relational_storage_without_heartbeats_is_one_warning(brief, blobs, tmp_path):
+    url = f"sqlite:///{tmp_path}/study.db"
+    with pytest.warns(MetafeWarning, match="should have heartbeats") as warned:
+        brief(storage=optuna.storages.RDBStorage(url), n_trials=1).fit(*blobs)
+    assert len(warned) == 1
+    brief(storage=make_storage(url), n_trials=1).fit(*blobs)
 
 
 def test_optuna_says_what_it_did_before(brief, blobs):

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 from metafe.contracts import InvalidParameterError, SearchError, TaskData
-from metafe.search.attributes import PARAMETERS
+from metafe.search.attributes import GIVEN, PARAMETERS
 from metafe.search.meta_features import distance, meta_features
 from metafe.search.storage import make_storage
 from metafe.search.warm_start import META_FEATURES, warm_settings
@@ -77,6 +77,21 @@ def test_best_settings_are_tried_right_after_the_baselines(earlier):
     n_baselines = sum("baseline" in t.user_attrs for t in warm.study_.trials)
     first = warm.study_.trials[n_baselines]
     assert first.params == best.params
+
+
+def test_a_study_that_goes_on_tries_what_it_has_not_tried(earlier, tmp_path):
+    X, y = table(150, 6, 7, seed=1)
+    begun = search(X, y, storage=tmp_path / "study.log")
+    n_before = len(begun.study_.trials)
+    found = optuna.create_study(direction="maximize")
+    found.set_user_attr(META_FEATURES, earlier.study_.user_attrs[META_FEATURES])
+    known = {"backbone": "mlp", "algorithm": "protonet", "tasks": "classes"}
+    for parameters in (known, known | {"backbone__width": 33}):
+        found.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={PARAMETERS: json.dumps(parameters)}))
+    for n_trials in (9, 10):
+        begun.set_params(warm_start_from=found, n_trials=n_trials).fit(X, y)
+        added = [t for t in begun.study_.trials[n_before:] if GIVEN in t.user_attrs]
+        assert [json.loads(t.user_attrs[GIVEN])["backbone__width"] for t in added] == [33]
 
 
 def test_the_most_similar_study_comes_first(earlier):
