@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
@@ -27,6 +27,7 @@ from metafe.contracts import (
     Seeds,
     TaskData,
     TaskSource,
+    check_choice,
 )
 from metafe.contracts.errors import UnknownPluginError
 
@@ -74,6 +75,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     encoder : str, Encoder or None, default="auto"
         What makes arrays of files, text, tables, sound or series, before everything else. ``"auto"`` takes what is installed
         for the kind of ``X``, and none for arrays; None leaves ``X`` as it is.
+    concat_input : {"feature", "all"} or None, default=None
+        Puts the rows themselves, flattened, beside the features, standardised each column on its own or all on one scale, and
+        so weighed that they vary as much. What is learned from few classes may mislead on others; half of such features
+        cannot. Backbones that take rows as they are have none to put there.
     max_steps : int or "auto", default="auto"
         Longest training. ``"auto"`` here and below takes what the algorithm advises, 1000 if it does not say.
     meta_batch_size : int or "auto", default="auto"
@@ -158,6 +163,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         *,
         augment: str | Augmentation | Sequence[str | Augmentation] | None = "auto",
         encoder: str | Encoder | None = "auto",
+        concat_input: Literal["feature", "all"] | None = None,
         max_steps: int | str = "auto",
         meta_batch_size: int | str = "auto",
         optimizer: str = "auto",
@@ -178,6 +184,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.tasks = tasks
         self.augment = augment
         self.encoder = encoder
+        self.concat_input = concat_input
         self.max_steps = max_steps
         self.meta_batch_size = meta_batch_size
         self.optimizer = optimizer
@@ -496,6 +503,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             if self.checkpoint is not None
             else None,
             on_validation=self._on_validation,
+            concat_input=self.concat_input,
         )
 
     def _check_settings(self) -> None:
@@ -511,6 +519,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise InvalidParameterError(
                 f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
             )
+        check_choice("MetaFeatureExtractor", "concat_input", self.concat_input, (None, "feature", "all"))
         self._settings(resolve("algorithm", "untrained"))
         check_compile(self.compile)
         resolve_precision(self.precision, torch.device("cpu"), stands_bfloat16=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -27,6 +27,7 @@ from metafe.contracts import (
     PluginContractError,
     Problem,
     Seeds,
+    TaskBatch,
     TaskData,
     TaskSource,
 )
@@ -34,6 +35,7 @@ from metafe.tasks.pseudo_classes import UnlabelledSource
 from metafe.training.augmenting import Augmenter
 from metafe.training.checkpoint import Checkpoint
 from metafe.training.feature_model import FeatureModel, encode_in_chunks
+from metafe.training.input_beside import Scaling
 from metafe.training.normalisation import Normaliser, fit_normaliser
 from metafe.training.probe import compare, probe_classes, probe_tasks
 from metafe.training.randomness import use_generator
@@ -73,6 +75,8 @@ class Recipe:
     judge : TaskSource or None
         What splits the data and makes the meta-validation tasks, judged by the features that `transform` gives, so that
         fits with other sources and algorithms can be compared; None leaves both to ``source``.
+    concat_input : {"feature", "all"} or None
+        How the rows are standardised that stand beside the features; None for none.
     """
 
     backbone: Backbone
@@ -91,6 +95,7 @@ class Recipe:
     on_pace: Callable[[float], None] | None = None
     seconds: float | None = None
     judge: TaskSource | None = None
+    concat_input: Scaling | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +169,11 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     """
     if reason := recipe.backbone.accepts(data.x):
         raise InvalidInputError(reason)
+    if recipe.concat_input is not None and recipe.backbone.standardise == "none":
+        raise InvalidParameterError(
+            f"concat_input={recipe.concat_input!r} needs a backbone whose rows are standardised; got {recipe.backbone.name!r}, "
+            "which takes rows as they are. Leave concat_input at None, or choose another backbone."
+        )
     backbone = _fit_encoder(recipe, train)
     x = encode_in_chunks(backbone, data.x)
     encoded = train.with_x(x)
@@ -178,10 +188,21 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     outcome = _train(recipe, learner, encoded, validator, normaliser, augmenter)
     model = FeatureModel(backbone, recipe.algorithm, learner, normaliser, input_shape)
     _check_features(recipe, model, encoded)
+    if recipe.concat_input is not None:
+        model = model.with_input(encoded, recipe.concat_input, recipe.device)
     if validator is None:
         return Fitted(model, outcome, train=train, valid=valid)
-    batches = validator.feature_batches(recipe.algorithm, learner, normaliser)
+    batches = _judged_batches(model, validator, x, recipe.device)
     return Fitted(model, outcome, probe_tasks(batches), probe_classes(batches), validator, train, valid)
+
+
+def _judged_batches(
+    model: FeatureModel, validator: Validator, x: np.ndarray, device: torch.device
+) -> Sequence[TaskBatch]:
+    """Return the meta-validation tasks with features in place of rows, which stand beside them where tasks select rows."""
+    if model.beside is None or not validator.source.selects_rows:
+        return validator.feature_batches(model.algorithm, model.learner, model.normaliser)
+    return validator.batches_of_used(model.transform_encoded(x[validator.used_rows], device))
 
 
 def _check_features(recipe: Recipe, model: FeatureModel, train: TaskData) -> None:
@@ -355,6 +376,7 @@ def fit_identity(
         on_validation=None,
         on_pace=None,
         verbose=0,
+        concat_input=None,
     )
     return fit_model(plain, data, data, valid)
 

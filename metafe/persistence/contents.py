@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from metafe.contracts import Backbone, InvalidParameterError, Learner, MetaAlgorithm, Problem, SavedFormatError
 from metafe.training.batch_norm import use_batch_statistics
 from metafe.training.feature_model import FeatureModel
+from metafe.training.input_beside import InputBeside
 from metafe.training.normalisation import Normaliser
 from metafe.training.randomness import use_generator
 from metafe.training.settings import resolve_device
@@ -110,6 +111,7 @@ def _model_parts(model: FeatureModel) -> dict[str, Any]:
         "input_shape": model.input_shape,
         "state": dict(model.state),
         "n_way": model.n_way,
+        "beside": None if model.beside is None else vars(model.beside) | {"normaliser": vars(model.beside.normaliser)},
     }
 
 
@@ -123,11 +125,13 @@ def _model(
     input_shape: tuple[int, ...],
     state: dict[str, Tensor],
     n_way: int,
+    beside: dict[str, Any] | None = None,
 ) -> FeatureModel:
     statistics = Normaliser(**normaliser)
     built = _built_learner(backbone, algorithm, Problem(**problem), statistics)
     _load_weights(built, learner)
-    return FeatureModel(backbone, algorithm, built, statistics, input_shape, state, n_way)
+    rows = None if beside is None else InputBeside(Normaliser(**beside["normaliser"]), beside["weight"])
+    return FeatureModel(backbone, algorithm, built, statistics, input_shape, state, n_way, rows)
 
 
 def _built_learner(backbone: Backbone, algorithm: MetaAlgorithm, problem: Problem, normaliser: Normaliser) -> Learner:

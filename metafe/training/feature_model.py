@@ -14,8 +14,9 @@ import torch
 from sklearn.utils import _safe_indexing
 from torch import Tensor
 
-from metafe.contracts import Backbone, Context, Learner, MetaAlgorithm, PluginContractError, State
+from metafe.contracts import Backbone, Context, Learner, MetaAlgorithm, PluginContractError, State, TaskData
 from metafe.training.checking import checked_features
+from metafe.training.input_beside import InputBeside, Scaling, fit_input_beside, rows_to_weigh
 from metafe.training.normalisation import Normaliser
 
 VALUES_PER_CHUNK = 2**18
@@ -122,6 +123,8 @@ class FeatureModel:
         What `adapt` left; empty when the model is not adapted.
     n_way : int, default=0
         Classes that the model is adapted to.
+    beside : InputBeside or None, default=None
+        Makes the encoded rows a part of the features.
     """
 
     backbone: Backbone
@@ -131,11 +134,12 @@ class FeatureModel:
     input_shape: tuple[int, ...]
     state: State = field(default_factory=dict)
     n_way: int = 0
+    beside: InputBeside | None = None
 
     @property
     def n_features(self) -> int:
         """Width of the features."""
-        return self.learner.n_features
+        return self.learner.n_features + (0 if self.beside is None else math.prod(self.input_shape))
 
     def transform(self, X: Any, device: torch.device) -> np.ndarray:
         """Return the features of raw rows, ``(n, n_features)`` float32, each computed as if it were alone."""
@@ -146,10 +150,31 @@ class FeatureModel:
 
         def features(learner: Learner, state: State, rows: Tensor) -> Tensor:
             return checked_features(
-                self.algorithm, self.algorithm.features(learner, state, rows), len(rows), self.n_features
+                self.algorithm, self.algorithm.features(learner, state, rows), len(rows), learner.n_features
             )
 
-        return features_in_chunks(x, self._on(device, features), device)
+        learned, beside = self._on(device, features), self.beside
+        forward = learned if beside is None else lambda rows: beside.join(learned(rows), rows)
+        return features_in_chunks(x, forward, device)
+
+    def with_input(self, train: TaskData, scaling: Scaling, device: torch.device) -> FeatureModel:
+        """Return the model with standardised rows beside its features.
+
+        Parameters
+        ----------
+        train : TaskData
+            Encoded training rows.
+        scaling : {"feature", "all"}
+            How rows are standardised.
+        device : torch.device
+
+        Returns
+        -------
+        FeatureModel
+        """
+        learned = dataclasses.replace(self, beside=None)
+        features = learned.transform_encoded(train.take(rows_to_weigh(train)), device)
+        return dataclasses.replace(learned, beside=fit_input_beside(train, features, scaling))
 
     def predict(self, X: Any, device: torch.device) -> np.ndarray:
         """Return the adapted learner's class scores or targets of raw rows, ``(n, n_outputs)``."""
