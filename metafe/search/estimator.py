@@ -94,9 +94,10 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     best_estimator_ : MetaFeatureExtractor
         The winner, fitted on all rows.
     best_params_ : dict
-        Its parameters: ``MetaFeatureExtractor().set_params(**best_params_)`` makes it again.
+        Its parameters: ``MetaFeatureExtractor().set_params(**best_params_)`` makes it again. ``concat_input`` is among them
+        where the rows stand beside what was learned, since classes are too few to trust that alone.
     best_score_ : float
-        Its mean score over the folds.
+        Its mean score over the folds, without the rows beside it.
     best_index_ : int
         Its row in ``cv_results_``.
     cv_results_ : dict of str to ndarray or list

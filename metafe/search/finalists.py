@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
@@ -14,7 +15,26 @@ from metafe.search.judging import Judge, Judged
 from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
 from metafe.search.options import trains
 from metafe.search.standings import TOO_SLOW, count_outcomes
+from metafe.training.input_beside import Scaling
 from metafe.training.probe import compare, mean_interval
+
+
+class Learned(Enum):
+    """What features owe to the classes that they are judged by."""
+
+    NOTHING = "nothing is trained"
+    BESIDE_ROWS = "a network, beside the rows"
+    ALONE = "a network"
+
+    def standard_errors(self, n_classes: int) -> float:
+        """Return how many standard errors over classes a gain must be above zero.
+
+        A network was found among many by these classes, and has to pass 95 %. A handful of classes seldom lets it; with
+        the rows beside it, which leave half of the features as they are, one error does.
+        """
+        if self is Learned.ALONE:
+            return float(stats.t.ppf(0.95, n_classes - 1))
+        return 1.0 if self is Learned.BESIDE_ROWS else 0.0
 
 
 @dataclass(frozen=True)
@@ -28,14 +48,16 @@ class Finalist:
     name : str
         What it is, in words.
     is_baseline : bool
+    concat_input : {"feature", "all"} or None
+        How the rows are standardised that stand beside what the trial has learned; None where it is judged alone.
     score, interval : float
         Mean over fresh episodes, and half the width of its 95 % interval.
     gain, low, high : float
         Paired gain over the best baseline, with its 95 % interval; NaN where there is none.
     class_low : float
         What the gain must have above zero with held-out classes as the unit: for a network, which was found among many by
-        these classes, the mean less one standard error; for what trains nothing the mean. Infinite where there are no
-        classes.
+        these classes, its lower bound of 95 %; with the rows beside it, of whose features half cannot mislead, the mean less
+        one standard error; for what trains nothing the mean. Infinite where there are no classes.
     """
 
     trial: int
@@ -47,6 +69,7 @@ class Finalist:
     low: float = float("nan")
     high: float = float("nan")
     class_low: float = float("inf")
+    concat_input: Scaling | None = None
 
     @property
     def surely_better(self) -> bool:
@@ -83,10 +106,10 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     Returns
     -------
     Finals
-        A learned trial wins whose fresh score is the best, if its gain over the best baseline is surely above zero over
-        episodes, and above zero over held-out classes; else the best baseline does. Of the baselines that no label has a
-        part in, the best is that on episodes over all classes. One that learns from labels is the best baseline only where
-        it is better than that by the same rule.
+        A learned trial wins whose fresh score is the best, alone or with the rows beside its features, if its gain over the
+        best baseline is surely above zero over episodes, and over held-out classes (`Finalist.class_low`); else the best
+        baseline does. Of the baselines that no label has a part in, the best is that on episodes over all classes. One that
+        learns from labels is the best baseline only where it is better than that by the same rule.
     """
     complete = _judged_alike([t for t in trials if t.state == TrialState.COMPLETE])
     learned, label_free, labelled = choose_finalists(complete, objective)
@@ -95,6 +118,11 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     best_baseline = _best_baseline(baselines, judged)
     reference = None if best_baseline is None else judged[best_baseline.number]
     rows = [_finalist(trial, judged[trial.number], reference, objective) for trial in [*learned, *baselines]]
+    rows += [
+        _finalist(trial, _judged_beside(trial), reference, objective, trial.user_attrs[attribute.BESIDE])
+        for trial in [*learned, *baselines]
+        if attribute.BESIDE in trial.user_attrs
+    ]
     rows.sort(key=lambda row: row.score, reverse=True)
     candidates = [row for row in rows if not row.is_baseline and (reference is None or row.surely_better)]
     by_hand = next((row for row in rows if best_baseline is not None and row.trial == best_baseline.number), None)
@@ -131,7 +159,9 @@ def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged
 
     def is_better(trial: FrozenTrial) -> bool:
         own, other = judged[trial.number], judged[plain.number]
-        over_classes = _over_classes(own, other, trains=trial.user_attrs[attribute.BASELINE] == SUPERVISED)
+        over_classes = _over_classes(
+            own, other, Learned.ALONE if trial.user_attrs[attribute.BASELINE] == SUPERVISED else Learned.NOTHING
+        )
         return min(compare(own.scores, other.scores).low, over_classes) > 0
 
     return next((t for t in by_score if t is not plain and is_better(t)), plain)
@@ -191,28 +221,40 @@ def _judged_afresh(trial: FrozenTrial) -> Judged:
     return Judged(*(attribute.unpacked(trial.user_attrs[name]) for name in names))
 
 
-def _finalist(trial: FrozenTrial, judged: Judged, reference: Judged | None, objective: Objective) -> Finalist:
+def _judged_beside(trial: FrozenTrial) -> Judged:
+    """Return the same with the rows beside the features."""
+    names = (attribute.BESIDE_SCORES, attribute.BESIDE_CLASS_SCORES)
+    return Judged(*(attribute.unpacked(trial.user_attrs[name]) for name in names))
+
+
+def _finalist(
+    trial: FrozenTrial,
+    judged: Judged,
+    reference: Judged | None,
+    objective: Objective,
+    concat_input: Scaling | None = None,
+) -> Finalist:
     score, interval = mean_interval(judged.scores)
-    is_baseline = attribute.is_baseline(trial.user_attrs)
-    row = Finalist(trial.number, name_of(trial, objective), is_baseline, score, interval)
+    name = name_of(trial, objective) if concat_input is None else f"{name_of(trial, objective)}, beside the rows"
+    is_baseline = attribute.is_baseline(trial.user_attrs) and concat_input is None
+    row = Finalist(trial.number, name, is_baseline, score, interval, concat_input=concat_input)
     if reference is None:
         return row
     gain = compare(judged.scores, reference.scores)
-    return Finalist(
-        *(row.trial, row.name, row.is_baseline, row.score, row.interval),
-        *(gain.gain, gain.low, gain.high),
-        class_low=_over_classes(judged, reference, trains(objective.parameters_of(trial))),
-    )
+    network = Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
+    learned = network if trains(objective.parameters_of(trial)) else Learned.NOTHING
+    class_low = _over_classes(judged, reference, learned)
+    return replace(row, gain=gain.gain, low=gain.low, high=gain.high, class_low=class_low)
 
 
-def _over_classes(judged: Judged, reference: Judged, trains: bool) -> float:
+def _over_classes(judged: Judged, reference: Judged, learned: Learned) -> float:
     same = len(judged.class_scores) and len(judged.class_scores) == len(reference.class_scores)
     if not same:
         return float("inf")
     gains = judged.class_scores - reference.class_scores
-    # A handful of classes would not let 95 % pass: their gains differ by more than any network can gain.
-    margin = stats.sem(gains) if trains and len(gains) > 1 else 0.0
-    return float(gains.mean() - margin)
+    if len(gains) < 2:
+        return float(gains.mean())
+    return float(gains.mean() - learned.standard_errors(len(gains)) * stats.sem(gains))
 
 
 def _verdict(
@@ -225,7 +267,8 @@ def _verdict(
             f"{winner.name} (trial {winner.trial}): {winner.score:.3f}, {winner.gain:+.3f} (95 % interval {winner.low:+.3f} "
             f"to {winner.high:+.3f}) over the best baseline, {best_baseline.name}."
         )
-    learned = next((row for row in rows if not row.is_baseline), None)
+    by_hand = {trial.number for trial in trials if attribute.is_baseline(trial.user_attrs)}
+    learned = next((row for row in rows if row.trial not in by_hand), None)
     if learned is None:
         return f"{winner.name} (baseline): {winner.score:.3f}; {_why_no_others(trials)}."
     return (

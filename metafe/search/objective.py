@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import takewhile
 from typing import Any
 
@@ -26,12 +26,14 @@ from metafe.inputs import Target
 from metafe.plugins import notify
 from metafe.search import attributes as attribute
 from metafe.search.baselines import STANDARDISED, is_label_free
+from metafe.search.beside import best_scaling, judge_beside, may_stand_beside
 from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
 from metafe.search.reclaiming import lasting
 from metafe.search.samplers import REPORTS
 from metafe.search.space import Parameters, Space
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
+from metafe.training.input_beside import Scaling
 from metafe.training.probe import compare, mean_interval
 
 Watch = Callable[[Mapping[str, float]], bool]
@@ -83,6 +85,11 @@ class TrialExtractor(MetaFeatureExtractor):
         """Return the features of some rows, ``(len(rows), n_features)`` float32."""
         return self.model_.transform(_safe_indexing(x, rows), self._device())
 
+    @property
+    def device_used(self) -> Any:
+        """Where it computes."""
+        return self._device()
+
     def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
         import dataclasses
 
@@ -120,6 +127,8 @@ class Run:
         Likewise.
     fresh : Judged or None
         On fresh episodes of all folds, for a trial that has come to its end.
+    beside : Judged or None
+        The same with the rows beside the features, where that may win.
     fit_seconds, whole_fit_seconds, latencies : list of float
         Likewise; the second is without a limit of the time, and latency is in seconds for 1000 rows.
     """
@@ -127,6 +136,7 @@ class Run:
     models: list[TrialExtractor] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     fresh: Judged | None = None
+    beside: Judged | None = None
     fit_seconds: list[float] = field(default_factory=list)
     whole_fit_seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -289,6 +299,11 @@ class Objective:
         """Whether trials may be pruned."""
         return len(self.objectives) == 1
 
+    @cached_property
+    def input_scaling(self) -> Scaling:
+        """How rows are standardised that stand beside features."""
+        return best_scaling(self)
+
     def _parameters(self, trial: Trial) -> Parameters:
         given = trial.user_attrs.get(attribute.GIVEN)
         if given is None:
@@ -315,6 +330,8 @@ class Objective:
                 stops.end_early()
                 break
         run.fresh = self._judge_afresh(run)
+        if may_stand_beside(self, parameters) and stops.may_win(run.score):
+            run.beside = judge_beside(self, run.models)
 
     def _judge(self, model: TrialExtractor, fold: int, run: Run) -> Judged:
         seconds_per_row: list[float] = []
@@ -363,7 +380,14 @@ class Objective:
     def _for_finals(self, run: Run) -> dict[str, str]:
         if run.fresh is None:
             return {}
-        return {
+        beside = {}
+        if run.beside is not None:
+            beside = {
+                attribute.BESIDE: self.input_scaling,
+                attribute.BESIDE_SCORES: attribute.packed(run.beside.scores),
+                attribute.BESIDE_CLASS_SCORES: attribute.packed(run.beside.class_scores),
+            }
+        return beside | {
             attribute.FRESH_SCORES: attribute.packed(run.fresh.scores),
             attribute.FRESH_CLASS_SCORES: attribute.packed(run.fresh.class_scores),
             attribute.VIEW: attribute.packed(two_dimensions(run.models[0].features(self.data.x, rows_shown(self)))),
@@ -405,6 +429,12 @@ class _StopRules:
             if self.may_prune and self.trial.should_prune():
                 raise TrialPruned(f"after {metrics['step']} steps")
         return self.watch_others(metrics)
+
+    def may_win(self, score: float) -> bool:
+        """Whether a trial is among the best so far, of which the finalists will be, or a baseline."""
+        others = [t for t in self.finished if not attribute.is_baseline(t.user_attrs)]
+        better = sum(attribute.score_of(t, self.objective.objectives) > score for t in others)
+        return attribute.BASELINE in self.trial.user_attrs or better < N_LEARNED
 
     def check_pace(self, seconds: float) -> None:
         """Prune a network of which a step and a validation take longer than a whole training may."""

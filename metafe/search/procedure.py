@@ -131,6 +131,8 @@ def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective)
     estimator.cv_results_ = cv_results(finished, objective)
     estimator.best_index_ = [t.number for t in finished].index(finals.winner.trial)
     estimator.best_params_ = objective.parameters_of(finished[estimator.best_index_])
+    if finals.winner.concat_input is not None:
+        estimator.best_params_ |= {"concat_input": finals.winner.concat_input}
     estimator.best_score_ = float(estimator.cv_results_["mean_test_score"][estimator.best_index_])
     if objective.interrupted:
         _warn_interrupted(finished)

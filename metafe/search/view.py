@@ -94,7 +94,8 @@ def _choose(trials: Sequence[FrozenTrial], finals: Finals) -> dict[str, FrozenTr
     other = next((number for number in others if rows is None or number != rows.number), None)
     chosen = {} if rows is None else {STANDARDISED: rows}
     if other is not None:
-        role = "winner" if other == finals.winner.trial else "best other"
+        won = "winner" if finals.winner.concat_input is None else "the winner's network"
+        role = won if other == finals.winner.trial else "best other"
         chosen[f"{label_of(by_number[other])} ({role})"] = by_number[other]
     return chosen
 

@@ -1,0 +1,83 @@
+"""Features with the rows beside them: what is left of a gain that a network has by the few classes it was found with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.utils import _safe_indexing
+
+from metafe.contracts import Backbone
+from metafe.search.judging import Judge, Judged
+from metafe.search.options import trains
+from metafe.training.feature_model import FeatureModel, encode_in_chunks
+from metafe.training.input_beside import Scaling
+
+if TYPE_CHECKING:
+    from metafe.search.objective import Objective, TrialExtractor
+
+# Rows of more values, such as large images, are no features to judge by nearness.
+MOST_VALUES = 4096
+
+
+def may_stand_beside(objective: Objective, parameters: Any) -> bool:
+    """Tell whether what a trial learns may have the rows beside it: judged by classes, and without the user's own choice."""
+    judged_by_class = isinstance(objective.judge, Judge) and objective.data.kind == "classification"
+    own_choice = objective.template.concat_input is not None
+    return judged_by_class and objective.prunes and not own_choice and trains(parameters)
+
+
+def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> Judged | None:
+    """Judge features with the rows beside them on the fresh episodes of every fold.
+
+    Parameters
+    ----------
+    objective : Objective
+    models : sequence of TrialExtractor
+        Fitted, one for each fold.
+
+    Returns
+    -------
+    Judged or None
+        None where the rows that the network takes are no features: made by an encoder of its own, too large, or taken
+        as they are.
+    """
+    model = models[0].model_
+    plain = type(model.backbone).encode is Backbone.encode or model.backbone.encode_is_view
+    if not plain or model.backbone.standardise == "none" or np.prod(model.input_shape) > MOST_VALUES:
+        return None
+    assert isinstance(objective.judge, Judge)
+    joined = [_with_input(objective, extractor, fold) for fold, extractor in enumerate(models)]
+    return Judged.joined(
+        [
+            objective.judge.judge(_transform(objective, extractor, model), fold, fresh=True)
+            for fold, (extractor, model) in enumerate(zip(models, joined, strict=True))
+        ]
+    )
+
+
+def best_scaling(objective: Objective) -> Scaling:
+    """Return how rows are standardised best, by episodes over all classes, since no label has a part in it."""
+    assert isinstance(objective.judge, Judge)
+    if np.ndim(objective.data.x) != 2:
+        return "feature"
+    all_on_one, each_on_its_own = (_score_of_rows(objective, scaling) for scaling in ("all", "feature"))
+    return "all" if all_on_one > each_on_its_own else "feature"
+
+
+def _score_of_rows(objective: Objective, scaling: str) -> float:
+    assert isinstance(objective.judge, Judge)
+    rows_alone = {"backbone": "identity", "backbone__scaling": scaling} | objective.space.untrained
+    model = objective.fit_on_all(rows_alone)
+    return objective.judge.judge_on_all(lambda rows: model.features(objective.data.x, rows)).mean
+
+
+def _with_input(objective: Objective, extractor: TrialExtractor, fold: int) -> FeatureModel:
+    model, data = extractor.model_, objective.data
+    train = data.restrict(objective.judge.folds.parts[fold][0]).with_x(encode_in_chunks(model.backbone, data.x))
+    return model.with_input(train, objective.input_scaling, extractor.device_used)
+
+
+def _transform(objective: Objective, extractor: TrialExtractor, model: FeatureModel) -> Any:
+    return lambda rows: model.transform(_safe_indexing(objective.data.x, rows), extractor.device_used)
