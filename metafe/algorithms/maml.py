@@ -56,7 +56,8 @@ class MAML(GradientAlgorithm):
     n_steps : int, default=5
         Inner steps.
     inner_rate : float or "auto", default="auto"
-        Learning rate of the inner steps; ``"auto"`` is 0.1 for classes and 0.01 for targets; where rates are learned, what they start from.
+        Learning rate of the inner steps; ``"auto"`` is 0.1 for classes and 0.01 for targets. Where rates are learned, what
+        they start from.
     first_order : bool, default=False
         Leave out second derivatives (FOMAML): cheaper, and often nearly as good.
     adapts : {"all", "head", "body"}, default="all"
@@ -101,8 +102,8 @@ class MAML(GradientAlgorithm):
 
     Published for Omniglot: one step of 0.4 (5-way), 32 tasks; for miniImageNet: five steps of 0.01 and ten outside
     training, 4 tasks (1-shot) or 2 (5-shot); Adam with 0.001 outside. MAML++ is Antoniou, Edwards and Storkey, "How to
-    Train Your MAML", 2019: ``learned_rates="layer_step"``, ``multi_step_loss=True``. The shared head is Ye and Chao, "How to Train
-    Your MAML to Excel in Few-Shot Classification", 2022.
+    Train Your MAML", 2019: ``learned_rates="layer_step"``, ``multi_step_loss=True``. The shared head is Ye and Chao,
+    "How to Train Your MAML to Excel in Few-Shot Classification", 2022.
 
     Examples
     --------
