@@ -59,7 +59,7 @@ class Recipe:
     validation_fraction : float
         Share kept out for meta-validation; 0 for none.
     device : torch.device
-    dtype : torch.dtype
+    precision : {"auto", "float32", "bfloat16"}
     compile : bool or "auto"
     seeds : Seeds
     verbose : int
@@ -82,7 +82,7 @@ class Recipe:
     settings: TrainingSettings
     validation_fraction: float
     device: torch.device
-    dtype: torch.dtype
+    precision: str
     compile: bool | Literal["auto"]
     seeds: Seeds
     verbose: int = 0
@@ -306,7 +306,7 @@ def _train(
         augmenter=augmenter,
         seeds=recipe.seeds.child("training"),
         device=recipe.device,
-        dtype=recipe.dtype,
+        precision=recipe.precision,
         compile=recipe.compile,
         checkpoint=recipe.checkpoint,
         verbose=recipe.verbose,

@@ -34,6 +34,7 @@ from metafe.inner_loop import (
     Rates,
     TaskNetwork,
     draws_in_training,
+    reuses_weights,
     stands_threads,
     stands_vectorising,
 )
@@ -180,6 +181,10 @@ class GradientAlgorithm(Labelled):
 
     vectorise: bool | Literal["auto"]
     batch_statistics: Literal["support", "task"]
+
+    def gains_by_bfloat16(self, learner: Learner) -> bool:
+        """Say no of a network of linear layers: there the inner steps, in float32, take nearly all of the time."""
+        return self.stands_bfloat16 and reuses_weights(learner.backbone)
 
     def inner_loop(self, context: Context) -> InnerLoop:
         """Return the steps to take in training or outside it."""
