@@ -248,6 +248,14 @@ def test_anil(network, batch, n_steps, first_order):
     assert relative_difference(outer_gradient(algorithm, learner, batch), gradient_of(total, learner)) < 1e-9
 
 
+@pytest.mark.parametrize("network", ["mlp", "conv4"])
+def test_anil_is_maml_of_the_head_where_nothing_normalises_over_tasks(network, batch, n_steps):
+    algorithms = ANIL(n_steps, 0.3), MAML(n_steps, 0.3, adapts="head")
+    learner = make_learner(algorithms[0], network)
+    found = [outer_gradient(algorithm, learner, batch) for algorithm in algorithms]
+    assert relative_difference(*found) < 1e-12
+
+
 def test_maml_for_regression(n_steps, vectorise):
     algorithm = MAML(n_steps, 0.1, vectorise=vectorise)
     learner = make_learner(algorithm, max_way=0, n_targets=2)
@@ -323,8 +331,11 @@ def test_fewer_steps_of_conjugate_gradients_come_near_the_solution():
     assert relative_difference(found[1], found[2]) < 0.1 * relative_difference(found[0], found[2])
 
 
-def test_reptile_moves_by_its_update_rule(network, batch, n_steps, vectorise):
-    algorithm = Reptile(n_steps, 0.3, inner_batch_size=6, inner_optimizer="sgd", vectorise=vectorise)
+@pytest.mark.parametrize("statistics", ["step", "task"])
+def test_reptile_moves_by_its_update_rule(network, batch, n_steps, vectorise, statistics):
+    algorithm = Reptile(
+        n_steps, 0.3, inner_batch_size=6, inner_optimizer="sgd", batch_statistics=statistics, vectorise=vectorise
+    )
     learner = make_learner(algorithm, network)
     start = as_vector(learner.parameters()).detach()
     x, y = torch.cat([batch.support_x, batch.query_x], 1), torch.cat([batch.support_y, batch.query_y], 1)
@@ -335,7 +346,8 @@ def test_reptile_moves_by_its_update_rule(network, batch, n_steps, vectorise):
         parameters = dict(learner.named_parameters())
         for step in range(n_steps):
             rows = order[6 * step : 6 * step + 6]
-            loss = plain_loss(plain_outputs(learner, parameters, x[t, rows]), y[t, rows])
+            given = plain_features(learner, parameters, x[t])[1] if statistics == "task" else ()
+            loss = plain_loss(plain_outputs(learner, parameters, x[t, rows], given), y[t, rows])
             gradients = torch.autograd.grad(loss, list(parameters.values()))
             parameters = {n: p - 0.3 * g for (n, p), g in zip(parameters.items(), gradients, strict=True)}
         ends.append(as_vector(parameters.values()).detach())

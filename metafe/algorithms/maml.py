@@ -308,9 +308,10 @@ class ANIL(Labelled, HeadAlgorithm):
     Raghu, Raghu, Bengio and Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
     MAML", 2020. The loss is MAML's: cross-entropy, or mean squared error, of the query rows after the inner steps.
     `adapt` changes the head; the features are those of the backbone, before and after. In training, batch normalisation
-    uses the statistics of a group of tasks (see `HeadAlgorithm`), and afterwards fixed ones. The head is sized as in
-    MAML and computes in float32. Published for miniImageNet: five steps of 0.01 and ten outside training, 4 tasks, Adam
-    with 0.001.
+    uses the statistics of a group of tasks (see `HeadAlgorithm`), and afterwards fixed ones. Those of each task are used by
+    ``MAML(adapts="head")`` with its ``batch_statistics``, which is the same without batch normalisation but runs the body
+    for each task. The head is sized as in MAML and computes in float32. Published for miniImageNet: five steps of 0.01
+    and ten outside training, 4 tasks, Adam with 0.001.
 
     Examples
     --------
