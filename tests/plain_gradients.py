@@ -34,6 +34,15 @@ def make_learner(algorithm, network="mlp", dtype=torch.float64, backbone=None, m
     return build_seeded(build).to(dtype).train()
 
 
+def spread_rates(learner):
+    """Make learned rates differ, and return the rate of a parameter in a step; rates of elements are those of any step."""
+    rates = {name: learner.rates[name.replace(".", "-")] for name in names_of(learner) if learner.rates}
+    for i, rate in enumerate(rates.values()):
+        rate.data += 0.01 * i + 0.05 * torch.linspace(-1, 1, rate.numel()).to(rate).reshape(rate.shape)
+    of_elements = all(rate.shape == learner.get_parameter(name).shape for name, rate in rates.items())
+    return lambda name, step: rates[name] if of_elements else rates[name][step]
+
+
 def make_batch(shape, dtype=torch.float64, n_targets=0):
     generator = torch.Generator().manual_seed(1)
 

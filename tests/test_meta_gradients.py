@@ -31,6 +31,7 @@ from tests.plain_gradients import (
     plain_outputs,
     plain_reptile_gradient,
     relative_difference,
+    spread_rates,
 )
 
 
@@ -93,9 +94,7 @@ def test_maml_with_statistics_of_the_query_rows(batch, network, n_steps, vectori
 def test_maml_plus_plus(network, batch, n_steps, vectorise, step, earlier):
     algorithm = MAML(n_steps, 0.3, learned_rates="layer_step", multi_step_loss=True, vectorise=vectorise)
     learner = make_learner(algorithm, network)
-    rates = learner.rates
-    for i, rate in enumerate(rates.values()):
-        rate.data += 0.01 * i + 0.02 * torch.arange(n_steps)
+    rate_of = spread_rates(learner)
     weights = [earlier / n_steps] * (n_steps - 1)
     weights.append(1 - sum(weights))
     expected = plain_maml_gradient(
@@ -103,7 +102,7 @@ def test_maml_plus_plus(network, batch, n_steps, vectorise, step, earlier):
         batch,
         names_of(learner),
         n_steps,
-        lambda name, step: rates[name.replace(".", "-")][step],
+        rate_of,
         weights=weights,
     )
     found = outer_gradient(algorithm, learner, batch, Context(training=True, step=step, max_steps=100))
@@ -121,15 +120,13 @@ def test_boil(network, batch, n_steps, vectorise):
 def test_meta_sgd(network, batch, n_steps, vectorise, first_order):
     algorithm = MetaSGD(n_steps, 0.3, first_order, vectorise=vectorise)
     learner = make_learner(algorithm, network)
-    rates = learner.rates
-    for rate in rates.values():
-        rate.data += 0.05 * torch.linspace(-1, 1, rate.numel()).reshape(rate.shape)
+    rate_of = spread_rates(learner)
     expected = plain_maml_gradient(
         learner,
         batch,
         names_of(learner),
         n_steps,
-        lambda name, step: rates[name.replace(".", "-")],
+        rate_of,
         first_order=first_order,
     )
     assert relative_difference(outer_gradient(algorithm, learner, batch), expected) < 1e-9
