@@ -2,11 +2,12 @@
 
     PYTHONPATH=. python benchmarks/compiled_gradients.py [--device cuda] [--only 'maml/*' '*/conv4/1' ...]
 
-Three cases are compiled in the tests; here are all of them: every algorithm that adapts by gradients, on a multilayer perceptron and
-on convolutions without and with batch normalisation, with one inner step and five, all tasks at once. Networks, tasks and the plainly
-written references, which are computed on the CPU, are those of the tests. A line has the relative difference of each gradient, the
-seconds that compiling took, and whether training ever compiles the algorithm (an accelerator's convolutions alone, whose
-vectorised steps repay it). Compiling takes from some seconds to minutes for each.
+Three cases are compiled in the tests; here are all of them: every algorithm that adapts by gradients, on a multilayer
+perceptron and on convolutions without and with batch normalisation, with one inner step and five, all tasks at once.
+Networks, tasks and the plainly written references, which are computed on the CPU, are those of the tests. A line has the
+relative difference of each gradient, the seconds that compiling took, and whether training compiles the algorithm where all
+tasks are computed at once, as it does with convolutions on an accelerator alone. Compiling takes from some seconds to
+minutes for each; "plainly" is where it fell back.
 """
 
 from __future__ import annotations
@@ -140,7 +141,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     torch.backends.cudnn.allow_tf32 = False
     torch._inductor.config.force_disable_caches = True
-    print(f"{'':<24}{'plain':>10}{'compiled':>10}{'seconds':>10}{'trained so':>12}", flush=True)
+    print(f"{'':<24}{'plain':>10}{'compiled':>10}{'seconds':>10}{'in training':>12}", flush=True)
     for name, network, n_steps in itertools.product(CASES, NETWORKS, N_STEPS):
         label = f"{name}/{network}/{n_steps}"
         if any(fnmatch(label, pattern) for pattern in options.only):

@@ -379,7 +379,9 @@ class ANIL(Labelled, HeadAlgorithm):
             predicted = apply_linear(shared["features"], head["weight"], head["bias"])
             return task_loss(predicted, y) * leading.numel()
 
-        rows = {name: task_rows(learner.get_parameter(f"head.{name}"), n_way) for name in ("weight", "bias")}
+        assert isinstance(learner, LinearHeadLearner)
+        # Tensors of the caller's stand in for the parameters while a loss is recorded.
+        rows = {name: task_rows(getattr(learner.head, name), n_way) for name in ("weight", "bias")}
         start = {name: value.expand(*leading, *value.shape) for name, value in rows.items()}
         rates: list[Rates] = [dict.fromkeys(start, rate_for(self.inner_rate, learner.problem))]
         return loop.adapt(loss, start, rates, {"features": features})
