@@ -98,7 +98,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Where to compute. ``"auto"`` takes an accelerator where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
         In which the network trains. ``"auto"`` is bfloat16 where the machine has instructions for it and the algorithm
-        stands it. Heads and the inner steps of gradient-based algorithms are computed in float32, and so are features.
+        gains by it: not gradient-based ones on networks of linear layers, nor `Reptile`. Heads and the inner steps of gradient-based algorithms are computed in float32, and so are features.
         On NVIDIA's GPUs convolutions in float32 round their inputs to ten bits unless
         ``torch.backends.cudnn.allow_tf32`` is False, which is torch's setting and left alone.
     compile : {"auto"} or bool, default="auto"
@@ -471,7 +471,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         from metafe.fitting import Recipe
         from metafe.training.checkpoint import Checkpoint
         from metafe.training.compiling import check_compile
-        from metafe.training.settings import resolve_device, resolve_precision
+        from metafe.training.settings import check_precision, resolve_device
 
         if self.checkpoint is not None and self.random_state is None:
             raise InvalidParameterError(
@@ -495,7 +495,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             settings=self._settings(algorithm),
             validation_fraction=self.validation_fraction,
             device=device,
-            dtype=resolve_precision(self.precision, device, algorithm.stands_bfloat16),
+            precision=check_precision(self.precision),
             compile=check_compile(self.compile),
             seeds=Seeds(seed),
             verbose=self.verbose,

@@ -61,7 +61,7 @@ class Recipe:
     validation_fraction : float
         Share kept out for meta-validation; 0 for none.
     device : torch.device
-    dtype : torch.dtype
+    precision : {"auto", "float32", "bfloat16"}
     compile : bool or "auto"
     seeds : Seeds
     verbose : int
@@ -86,7 +86,7 @@ class Recipe:
     settings: TrainingSettings
     validation_fraction: float
     device: torch.device
-    dtype: torch.dtype
+    precision: str
     compile: bool | Literal["auto"]
     seeds: Seeds
     verbose: int = 0
@@ -327,7 +327,7 @@ def _train(
         augmenter=augmenter,
         seeds=recipe.seeds.child("training"),
         device=recipe.device,
-        dtype=recipe.dtype,
+        precision=recipe.precision,
         compile=recipe.compile,
         checkpoint=recipe.checkpoint,
         verbose=recipe.verbose,

@@ -55,9 +55,9 @@ import os, pathlib, signal, sys, warnings
 import torch
 from sklearn.datasets import load_digits
 from metafe import MetaFeatureExtractor, algorithms
-from metafe.backbones import MLP
+from metafe.backbones import MLP, Conv4
 warnings.simplefilter("ignore")
-folder, name, optimizer, fraction = sys.argv[1:]
+folder, name, backbone, optimizer, fraction = sys.argv[1:]
 moment, at = os.environ.get("KILL_AT", "never 0").split()
 n_written = 0
 
@@ -93,8 +93,13 @@ if moment == "unreplaced":
 X, y = load_digits(return_X_y=True)
 X, y = X[:300], y[:300]
 norm = {"ProtoNet": {"normalisation": "batch", "dropout": 0.2}}.get(name, {"normalisation": "layer"})
+network = MLP(width=16, n_features=8, **norm)
+if backbone == "conv4":
+    # Tasks run side by side.
+    torch.set_num_threads(2)
+    X, network = X.reshape(-1, 8, 8), Conv4(depth=2, width=8)
 extractor = MetaFeatureExtractor(
-    MLP(width=16, n_features=8, **norm), Killed(), "classes", max_steps=60, optimizer=optimizer, schedule="cosine",
+    network, Killed(), "classes", max_steps=60, optimizer=optimizer, schedule="cosine",
     random_state=0, device="cpu", learning_rate=0.01, checkpoint=folder, validation_fraction=float(fraction),
     augment="noise",
 ).fit(X, y)
@@ -133,13 +138,15 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., byte
 @pytest.mark.parametrize(
     ("kill_at", "recipe", "left"),
     [
-        ("step 22", ("ProtoNet", "momentum", "0.25"), ["training.pt"]),
-        ("step 1", ("ProtoNet", "momentum", "0.25"), []),
-        ("half-written 1", ("ProtoNet", "momentum", "0.25"), ["training.partial"]),
-        ("half-written 4", ("ProtoNet", "momentum", "0.25"), ["training.partial", "training.pt"]),
-        ("unreplaced 4", ("ProtoNet", "momentum", "0.25"), ["training.partial", "training.pt"]),
-        ("step 58", ("ProtoNet", "adam", "0.0"), ["training.pt"]),
-        ("half-written 8", ("MAML", "adam", "0.0"), ["training.partial", "training.pt"]),
+        ("step 22", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.pt"]),
+        ("step 1", ("ProtoNet", "mlp", "momentum", "0.25"), []),
+        ("half-written 1", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.partial"]),
+        ("half-written 4", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.partial", "training.pt"]),
+        ("unreplaced 4", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.partial", "training.pt"]),
+        ("step 58", ("ProtoNet", "mlp", "adam", "0.0"), ["training.pt"]),
+        ("half-written 8", ("MAML", "mlp", "adam", "0.0"), ["training.partial", "training.pt"]),
+        ("step 31", ("BOIL", "conv4", "adam", "0.0"), ["training.pt"]),
+        ("step 40", ("Reptile", "mlp", "sgd", "0.0"), ["training.pt"]),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )

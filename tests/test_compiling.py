@@ -103,6 +103,22 @@ def test_without_a_compiler_the_steps_are_plain_and_one_line_says_so(batch, monk
     ]
 
 
+def test_shapes_beyond_the_most_run_plainly_and_one_line_says_so(batch, monkeypatch, caplog):
+    compiled_graphs = []
+    monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: compiled_graphs.append(graph) or graph)
+    monkeypatch.setattr(compiling, "MOST_SHAPES", 2)
+    algorithm = MAML(n_steps=1)
+    compiled, context = CompiledLoss(algorithm, learner_of(algorithm)), Context(training=True, max_steps=1)
+    with caplog.at_level(logging.WARNING, logger="metafe"):
+        for n_tasks in (4, 3, 2, 1, 2, 4):
+            compiled(batch.part(slice(0, n_tasks)), context)
+    assert len(compiled_graphs) == 2
+    assert [r.getMessage() for r in caplog.records] == [
+        "maml is compiled for 2 shapes of tasks, and runs plainly for further ones; n_way, n_shot and n_query of the tasks say "
+        "how many there are."
+    ]
+
+
 def test_a_compiled_step_that_is_wrong_is_not_used(batch, monkeypatch, caplog):
     monkeypatch.setattr(
         compiling.torch, "compile", lambda graph, **_: lambda *given: tuple(2 * t for t in graph(*given))

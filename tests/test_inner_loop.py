@@ -461,6 +461,7 @@ def test_one_learner_serves_several_threads():
         (MAML(learned_rates=True), "maml learned_rates must be one of .*; got True"),
         (MAML(vectorise="yes"), "maml vectorise must be one of .*; got 'yes'"),
         (MAML(batch_statistics="fixed"), "maml batch_statistics must be one of .*; got 'fixed'"),
+        (Reptile(batch_statistics="support"), "reptile batch_statistics must be one of .*; got 'support'"),
         (MetaSGD(inner_rate=float("nan")), "meta-sgd inner_rate must be a finite number of at least 0; got nan"),
         (MAML(inner_rate="fast"), "maml inner_rate must be a finite number of at least 0; got 'fast'"),
         (MAML(momentum=1.0), "maml momentum must be below 1"),

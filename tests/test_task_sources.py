@@ -640,6 +640,23 @@ class TestGroups:
         assert GroupTasks().adjustments(self.tables(3, [0, 1])) == []
 
 
+class TestRows:
+    @pytest.mark.parametrize(
+        ("y", "message"),
+        [
+            (np.arange(50) % 7, r"floats that are not whole, such as y \+ 0\.5, or use tasks='classes' if"),
+            (None, r"rows needs a continuous y; got none\. Pass y"),
+        ],
+        ids=["whole", "none"],
+    )
+    def test_without_continuous_targets_the_fix_is_said(self, small, y, message):
+        with pytest.raises(InvalidInputError, match=message):
+            small(tasks="rows").fit(np.eye(50), y)
+
+    def test_the_fix_works(self, small):
+        small(algorithm="supervised", tasks="rows", validation_fraction=0).fit(np.eye(50), np.arange(50) % 7 + 0.5)
+
+
 class TestAutoWithoutLabels:
     @pytest.mark.parametrize(
         ("shape", "tasks", "backbone"),

@@ -13,7 +13,7 @@ from torch import nn
 
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import MAML, ProtoNet
-from metafe.backbones import MLP
+from metafe.backbones import MLP, Adapter, Conv4
 from metafe.contracts import (
     Context,
     MetafeWarning,
@@ -297,17 +297,30 @@ class TestSettings:
         np.testing.assert_allclose(narrow, wide, atol=0.2)
 
     @pytest.mark.parametrize("has_instructions", [True, False])
-    @pytest.mark.parametrize(("algorithm", "stands"), [("protonet", True), ("reptile", False)])
-    def test_auto_precision_is_bfloat16_where_machine_and_algorithm_stand_it(
-        self, small, digits, monkeypatch, has_instructions, algorithm, stands
+    @pytest.mark.parametrize(
+        ("backbone", "algorithm", "gains"),
+        [
+            (MLP(width=8), "protonet", True),
+            (MLP(width=8), "anil", True),
+            (MLP(width=8), "maml", False),
+            (Adapter(), "maml", False),
+            (Conv4(depth=1, width=4), "maml", True),
+            (Conv4(depth=1, width=4), "reptile", False),
+        ],
+        ids=str,
+    )
+    def test_auto_precision_is_bfloat16_where_machine_has_it_and_algorithm_gains_by_it(
+        self, small, images, monkeypatch, has_instructions, backbone, algorithm, gains
     ):
         monkeypatch.setattr(settings_module, "_has_bfloat16", lambda device: has_instructions)
-        X, y = digits
+        X, y = images
         auto, narrow, wide = (
-            small("mlp", algorithm, precision=precision).fit(X, y).transform(X)
+            small(backbone, algorithm, precision=precision, max_steps=1, validation_fraction=0).fit(X, y).transform(X)
             for precision in ("auto", "bfloat16", "float32")
         )
-        np.testing.assert_array_equal(auto, narrow if has_instructions and stands else wide)
+        # All that Reptile differentiates are inner steps.
+        assert np.array_equal(narrow, wide) == (algorithm == "reptile")
+        np.testing.assert_array_equal(auto, narrow if has_instructions and gains else wide)
 
     def test_progress_goes_to_stderr_a_line_for_each_validation(self, small, digits, capsys):
         small(max_steps=4, verbose=1).fit(*digits)

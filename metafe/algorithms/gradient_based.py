@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from metafe.inner_loop import (
     Rates,
     TaskNetwork,
     draws_in_training,
+    reuses_weights,
     stands_threads,
     stands_vectorising,
 )
@@ -142,9 +143,16 @@ class Episode:
                 shared[name] = value
         return adapted, shared
 
-    def predict(self, parameters: Parameters, x: Tensor, statistics: Parameters | None = None) -> Tensor:
-        """Return the network's outputs for rows ``([T,] b, *input_shape)``, ``([T,] b, n_outputs)``."""
-        features = self.network({**body_of(parameters), **(statistics or {})}, x)
+    def predict(self, parameters: Parameters, x: Tensor, normalised_as: Tensor | None = None) -> Tensor:
+        """Return the network's outputs for rows ``([T,] b, *input_shape)``, ``([T,] b, n_outputs)``.
+
+        Batch normalisation uses the statistics of the rows themselves, or of others where they are given.
+        """
+        statistics: Parameters = {}
+        if normalised_as is not None:
+            with full_precision(x.device):
+                statistics = self.statistics(parameters, normalised_as)
+        features = self.network({**body_of(parameters), **statistics}, x)
         with full_precision(x.device):
             return apply_linear(at_least_float32(features), *(parameters[name] for name in HEAD))
 
@@ -152,9 +160,13 @@ class Episode:
         """Return the batch statistics of rows under these parameters."""
         return self.network.statistics(body_of(parameters), x)
 
-    def loss(self, x: Tensor, y: Tensor) -> Callable[[Parameters, Parameters, int], Tensor]:
+    def loss(
+        self, x: Tensor, y: Tensor, normalised_as: Tensor | None = None
+    ) -> Callable[[Parameters, Parameters, int], Tensor]:
         """Return the loss on rows, the sum over tasks, as a function of adapted and shared parameters."""
-        return lambda adapted, shared, step: self.sum_of_losses(self.predict({**shared, **adapted}, x), y)
+        return lambda adapted, shared, step: self.sum_of_losses(
+            self.predict({**shared, **adapted}, x, normalised_as), y
+        )
 
     def sum_of_losses(self, predicted: Tensor, y: Tensor) -> Tensor:
         """Return the loss of one task or the sum over tasks, whose gradient is the gradient of each."""
@@ -175,14 +187,22 @@ class GradientAlgorithm(Labelled):
     ----------
     separable : bool
         True: the statistics of batch normalisation are those of each task.
+    statistics_choices : tuple of str
+        What ``batch_statistics`` may be.
     """
 
     separable = True
     adapts_features = True
     stands_bfloat16 = True
 
+    statistics_choices: ClassVar[tuple[str, ...]] = ("support", "task")
+
     vectorise: bool | Literal["auto"]
-    batch_statistics: Literal["support", "task"]
+    batch_statistics: str
+
+    def gains_by_bfloat16(self, learner: Learner) -> bool:
+        """Say no of a network of linear layers: there the inner steps, in float32, take nearly all of the time."""
+        return self.stands_bfloat16 and reuses_weights(learner.backbone)
 
     def inner_loop(self, context: Context) -> InnerLoop:
         """Return the steps to take in training or outside it."""
@@ -218,7 +238,7 @@ class GradientAlgorithm(Labelled):
                 f"{self.name} vectorise=True needs a network without drop-out, whose masks cannot be drawn for all tasks at "
                 "once; got one with. Set its drop-out to 0, or leave vectorise at 'auto'."
             )
-        check_choice(self.name, "batch_statistics", self.batch_statistics, ("support", "task"))
+        check_choice(self.name, "batch_statistics", self.batch_statistics, self.statistics_choices)
         check_choice(self.name, "vectorise", self.vectorise, ("auto", True, False))
         return LinearHeadLearner(backbone, n_features, problem)
 
@@ -304,11 +324,9 @@ class GradientAlgorithm(Labelled):
 
     def query_prediction(self, episode: Episode, parameters: Parameters, batch: TaskBatch) -> Tensor:
         """Return the outputs for query rows under these parameters."""
-        statistics: Parameters = {}
-        if self.batch_statistics == "support":
-            with full_precision(batch.support_x.device):
-                statistics = episode.statistics(parameters, batch.support_x)
-        return episode.predict(parameters, batch.query_x, statistics)
+        return episode.predict(
+            parameters, batch.query_x, batch.support_x if self.batch_statistics == "support" else None
+        )
 
     def adapt_episode(self, episode: Episode, x: Tensor, y: Tensor, context: Context) -> tuple[Parameters, Parameters]:
         """Take the inner steps and return adapted and shared parameters."""

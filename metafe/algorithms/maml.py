@@ -56,7 +56,8 @@ class MAML(GradientAlgorithm):
     n_steps : int, default=5
         Inner steps.
     inner_rate : float or "auto", default="auto"
-        Learning rate of the inner steps; ``"auto"`` is 0.1 for classes and 0.01 for targets; where rates are learned, what they start from.
+        Learning rate of the inner steps; ``"auto"`` is 0.1 for classes and 0.01 for targets. Where rates are learned, what
+        they start from.
     first_order : bool, default=False
         Leave out second derivatives (FOMAML): cheaper, and often nearly as good.
     adapts : {"all", "head", "body"}, default="all"
@@ -101,8 +102,8 @@ class MAML(GradientAlgorithm):
 
     Published for Omniglot: one step of 0.4 (5-way), 32 tasks; for miniImageNet: five steps of 0.01 and ten outside
     training, 4 tasks (1-shot) or 2 (5-shot); Adam with 0.001 outside. MAML++ is Antoniou, Edwards and Storkey, "How to
-    Train Your MAML", 2019: ``learned_rates="layer_step"``, ``multi_step_loss=True``. The shared head is Ye and Chao, "How to Train
-    Your MAML to Excel in Few-Shot Classification", 2022.
+    Train Your MAML", 2019: ``learned_rates="layer_step"``, ``multi_step_loss=True``. The shared head is Ye and Chao,
+    "How to Train Your MAML to Excel in Few-Shot Classification", 2022.
 
     Examples
     --------
@@ -307,9 +308,10 @@ class ANIL(Labelled, HeadAlgorithm):
     Raghu, Raghu, Bengio and Vinyals, "Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of
     MAML", 2020. The loss is MAML's: cross-entropy, or mean squared error, of the query rows after the inner steps.
     `adapt` changes the head; the features are those of the backbone, before and after. In training, batch normalisation
-    uses the statistics of a group of tasks (see `HeadAlgorithm`), and afterwards fixed ones. The head is sized as in
-    MAML and computes in float32. Published for miniImageNet: five steps of 0.01 and ten outside training, 4 tasks, Adam
-    with 0.001.
+    uses the statistics of a group of tasks (see `HeadAlgorithm`), and afterwards fixed ones. Those of each task are used by
+    ``MAML(adapts="head")`` with its ``batch_statistics``, which is the same without batch normalisation but runs the body
+    for each task. The head is sized as in MAML and computes in float32. Published for miniImageNet: five steps of 0.01
+    and ten outside training, 4 tasks, Adam with 0.001.
 
     Examples
     --------
@@ -377,7 +379,9 @@ class ANIL(Labelled, HeadAlgorithm):
             predicted = apply_linear(shared["features"], head["weight"], head["bias"])
             return task_loss(predicted, y) * leading.numel()
 
-        rows = {name: task_rows(learner.get_parameter(f"head.{name}"), n_way) for name in ("weight", "bias")}
+        assert isinstance(learner, LinearHeadLearner)
+        # Tensors of the caller's stand in for the parameters while a loss is recorded.
+        rows = {name: task_rows(getattr(learner.head, name), n_way) for name in ("weight", "bias")}
         start = {name: value.expand(*leading, *value.shape) for name, value in rows.items()}
         rates: list[Rates] = [dict.fromkeys(start, rate_for(self.inner_rate, learner.problem))]
         return loop.adapt(loss, start, rates, {"features": features})

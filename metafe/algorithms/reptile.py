@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +49,10 @@ class Reptile(GradientAlgorithm):
         Of the inner optimiser; ``None`` is 0 for SGD and 0.9 for Adam.
     adapt_steps : int, default=50
         Inner steps outside training.
+    batch_statistics : {"step", "task"}, default="step"
+        What batch normalisation uses in inner steps in training: the statistics of the rows of the step, as published, or
+        of all rows of the task, which are steadier. Outside training both are the support set, whose statistics the
+        features after `adapt` use too: each row stays on its own.
     vectorise : {"auto"} or bool, default="auto"
         As in MAML.
 
@@ -61,9 +65,8 @@ class Reptile(GradientAlgorithm):
     whose value is the task loss on all rows of the tasks after the steps. The outer optimiser is SGD with a rate that
     falls from 1 to 0.
 
-    `adapt` changes all parameters and the statistics of batch normalisation, which are those of the rows of a step in
-    training and of the support set afterwards; the features are those of the adapted backbone. The head is as in MAML. The defaults
-    are those published for Omniglot (5-way, 5 tasks, tasks of 10 shots).
+    `adapt` changes all parameters and the statistics of batch normalisation; the features are those of the adapted
+    backbone. The head is as in MAML. The defaults are those published for Omniglot (5-way, 5 tasks, tasks of 10 shots).
 
     Examples
     --------
@@ -74,7 +77,7 @@ class Reptile(GradientAlgorithm):
     name = "reptile"
     # All that it computes are inner steps.
     stands_bfloat16 = False
-    batch_statistics: Literal["support", "task"] = "support"
+    statistics_choices: ClassVar[tuple[str, ...]] = ("step", "task")
 
     def __init__(
         self,
@@ -84,6 +87,7 @@ class Reptile(GradientAlgorithm):
         inner_optimizer: Literal["sgd", "adam"] = "adam",
         momentum: float | None = 0.0,
         adapt_steps: int = 50,
+        batch_statistics: Literal["step", "task"] = "step",
         vectorise: bool | Literal["auto"] = "auto",
     ) -> None:
         self.n_steps = n_steps
@@ -92,6 +96,7 @@ class Reptile(GradientAlgorithm):
         self.inner_optimizer = inner_optimizer
         self.momentum = momentum
         self.adapt_steps = adapt_steps
+        self.batch_statistics = batch_statistics
         self.vectorise = vectorise
 
     def training_defaults(self) -> dict[str, Any]:
@@ -151,10 +156,11 @@ class Reptile(GradientAlgorithm):
         """Return the loss on all rows after the steps, with the gradient towards where they lead, and the outputs."""
         start, shared = episode.start(self.is_adapted)
         x, y, axis = batch.query_x, batch.query_y, 0 if episode.n_tasks is None else 1
+        normalised_as = x if self.batch_statistics == "task" else None
 
         def loss(adapted: Parameters, shared: Parameters, step: int) -> Tensor:
-            rows = chosen[step]
-            return episode.loss(x.index_select(axis, rows), y.index_select(axis, rows))(adapted, shared, step)
+            x_step, y_step = (part.index_select(axis, chosen[step]) for part in (x, y))
+            return episode.loss(x_step, y_step, normalised_as)(adapted, shared, step)
 
         with torch.no_grad():
             rates = self.rates(episode.learner, episode.n_way)

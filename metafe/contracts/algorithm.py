@@ -74,6 +74,10 @@ class MetaAlgorithm(Plugin):
         """Say whether `meta_loss` is one function of its tensors at every step, drawing nothing at random, and faster compiled."""
         return False
 
+    def gains_by_bfloat16(self, learner: Learner) -> bool:
+        """Say by rule whether training is faster in bfloat16, which ``precision="auto"`` then takes; by default where it stands it."""
+        return self.stands_bfloat16
+
     def training_defaults(self) -> dict[str, Any]:
         """Return the outer-loop settings to use where the user left ``"auto"``.
 

@@ -9,7 +9,7 @@ the same numbers.
 from __future__ import annotations
 
 from metafe.inner_loop.network import TaskNetwork
-from metafe.inner_loop.rules import draws_in_training, stands_threads, stands_vectorising
+from metafe.inner_loop.rules import draws_in_training, reuses_weights, stands_threads, stands_vectorising
 from metafe.inner_loop.steps import InnerLoop, InnerLoss, Parameters, Rates
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "Rates",
     "TaskNetwork",
     "draws_in_training",
+    "reuses_weights",
     "stands_threads",
     "stands_vectorising",
 ]

@@ -1,9 +1,10 @@
-"""What layers stand: being vectorised over tasks, called by several threads, computed twice."""
+"""What layers stand: being vectorised over tasks, called by several threads, computed twice; and how they use weights."""
 
 from __future__ import annotations
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
 
 
 def stands_vectorising(module: nn.Module) -> bool:
@@ -101,6 +102,32 @@ def _layer_stands_threads(layer: nn.Module) -> bool:
     if isinstance(layer, _RANDOM_LAYERS):
         return False
     return type(layer).__module__.startswith(("torch.nn.modules.", "metafe.backbones."))
+
+
+def reuses_weights(module: nn.Module) -> bool:
+    """Say by rule whether a row passes the same weights many times, so that layers take most of a step, not their updates.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+
+    Returns
+    -------
+    bool
+        Whether there is a convolution, attention, a recurrent layer, or an embedding, which begins networks of sequences.
+
+    Examples
+    --------
+    >>> import torch
+    >>> reuses_weights(torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.ReLU()))
+    True
+    >>> reuses_weights(torch.nn.Linear(2, 2))
+    False
+    """
+    return any(isinstance(layer, _REUSING_LAYERS) for layer in module.modules())
+
+
+_REUSING_LAYERS = (_ConvNd, nn.MultiheadAttention, nn.RNNBase, nn.Embedding)
 
 
 def draws_in_training(module: nn.Module) -> bool:

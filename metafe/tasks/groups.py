@@ -171,8 +171,13 @@ class RowTasks(EpisodeSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: the target is not continuous."""
-        if data.kind != "regression":
-            return f"rows needs a continuous y; got {data.kind} data. Use tasks='classes'."
+        if data.kind == "unlabelled":
+            return "rows needs a continuous y; got none. Pass y to fit, or use tasks='columns' or 'augment'."
+        if data.kind == "classification":
+            return (
+                "rows needs a continuous y; got whole numbers or strings, which are taken for classes. Pass targets as floats "
+                "that are not whole, such as y + 0.5, or use tasks='classes' if these are classes."
+            )
         if len(data) < SMALLEST_REGRESSION:
             return f"rows needs at least {SMALLEST_REGRESSION} rows; got {len(data)}. Pass more rows."
         return None

@@ -86,6 +86,9 @@ class MetaAlgorithmContract(PluginContract):
         flags = (plugin.separable, plugin.adapts_features, plugin.stands_bfloat16)
         assert all(isinstance(flag, bool) for flag in flags)
 
+    def test_says_whether_it_gains_by_bfloat16(self, plugin: MetaAlgorithm, learners: list[Learner]) -> None:
+        assert all(isinstance(plugin.gains_by_bfloat16(learner), bool) for learner in learners)
+
     def test_training_defaults_are_settings(self, plugin: MetaAlgorithm) -> None:
         unknown = plugin.training_defaults().keys() - SETTINGS
         assert not unknown, f"training_defaults may name {sorted(SETTINGS)}; got {unknown}."

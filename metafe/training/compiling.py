@@ -97,7 +97,7 @@ class CompiledLoss:
         self.algorithm = algorithm
         self.learner = learner
         self._compiled: dict[Any, Joint | None] = {}
-        self._has_failed = False
+        self._has_failed = self._has_too_many = False
 
     def __call__(self, batch: TaskBatch, context: Context) -> tuple[Tensor, dict[str, float | Tensor]]:
         """Return what the algorithm's ``meta_loss`` returns, without metrics once it is compiled.
@@ -111,7 +111,7 @@ class CompiledLoss:
         tensors = [getattr(batch, name) for name in _TENSORS]
         key = (batch.n_way, *((t.shape, t.dtype) for t in tensors))
         if key not in self._compiled:
-            tries = not self._has_failed and len(self._compiled) < MOST_SHAPES
+            tries = not self._has_failed and self._has_room()
             self._compiled[key] = self._compile(batch, tensors, context) if tries else None
         joint = self._compiled[key]
         if joint is None:
@@ -122,6 +122,20 @@ class CompiledLoss:
         # A gradient of zeros is not none: weight decay and moments would move the parameter.
         reached = [(p, g) for p, g in zip(parameters, gradients, strict=True) if g is not None]
         return carry_gradient(loss, [p for p, _ in reached], [g for _, g in reached]), {}
+
+    def _has_room(self) -> bool:
+        """Say whether one more shape is compiled, and once where it is not."""
+        if len(self._compiled) < MOST_SHAPES:
+            return True
+        if not self._has_too_many:
+            self._has_too_many = True
+            _log.warning(
+                "%s is compiled for %d shapes of tasks, and runs plainly for further ones; n_way, n_shot and n_query of the "
+                "tasks say how many there are.",
+                self.algorithm.name,
+                MOST_SHAPES,
+            )
+        return False
 
     def _parameters(self) -> list[nn.Parameter]:
         return [p for p in self.learner.parameters() if p.requires_grad]

@@ -123,27 +123,33 @@ def resolve_device(device: str | torch.device) -> torch.device:
     return wanted
 
 
-def resolve_precision(precision: str, device: torch.device, stands_bfloat16: bool) -> torch.dtype:
-    """Return the type in which the network runs while training.
-
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16"}
-        ``"auto"`` is bfloat16 where the machine has instructions for it and the algorithm stands it.
-    device : torch.device
-    stands_bfloat16 : bool
-        What the algorithm says.
+def check_precision(precision: str) -> str:
+    """Return the setting.
 
     Raises
     ------
     InvalidParameterError
         An unknown name.
     """
+    known = ["auto", *_DTYPES]
+    if precision not in known:
+        raise InvalidParameterError(f"precision must be a known name; got {precision!r}. {suggest(precision, known)}")
+    return precision
+
+
+def resolve_precision(precision: str, device: torch.device, gains: bool) -> torch.dtype:
+    """Return the type in which the network runs while training.
+
+    Parameters
+    ----------
+    precision : {"auto", "float32", "bfloat16"}
+        ``"auto"`` is bfloat16 where the machine has instructions for it and the algorithm gains by it.
+    device : torch.device
+    gains : bool
+        What the algorithm says of the network.
+    """
     if precision == "auto":
-        return torch.bfloat16 if stands_bfloat16 and _has_bfloat16(device) else torch.float32
-    if precision not in _DTYPES:
-        known = suggest(precision, ["auto", *_DTYPES])
-        raise InvalidParameterError(f"precision must be a known name; got {precision!r}. {known}")
+        return torch.bfloat16 if gains and _has_bfloat16(device) else torch.float32
     return _DTYPES[precision]
 
 

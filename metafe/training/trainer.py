@@ -36,7 +36,7 @@ from metafe.training.normalisation import Normaliser
 from metafe.training.progress import show_progress
 from metafe.training.randomness import use_generator
 from metafe.training.rows import draw_rows
-from metafe.training.settings import TrainingSettings
+from metafe.training.settings import TrainingSettings, resolve_precision
 from metafe.training.validation import Validator
 
 # Rows whose average statistics batch normalisation keeps.
@@ -95,7 +95,7 @@ class Trainer:
     augmenter : Augmenter
     seeds : Seeds
     device : torch.device
-    dtype : torch.dtype
+    precision : {"auto", "float32", "bfloat16"}, default="float32"
         What the network computes in while training.
     compile : bool or "auto", default=False
         Whether to compile the loss and its gradient.
@@ -126,7 +126,7 @@ class Trainer:
         augmenter: Augmenter,
         seeds: Seeds,
         device: torch.device,
-        dtype: torch.dtype = torch.float32,
+        precision: str = "float32",
         compile: bool | Literal["auto"] = False,
         checkpoint: Checkpoint | None = None,
         verbose: int = 0,
@@ -145,7 +145,7 @@ class Trainer:
         self.augmenter = augmenter
         self.seeds = seeds
         self.device = device
-        self.dtype = dtype
+        self.dtype = resolve_precision(precision, device, algorithm.gains_by_bfloat16(self.learner))
         self.checkpoint = checkpoint
         self.verbose = verbose
         self.seconds = seconds
