@@ -522,7 +522,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         check_choice("MetaFeatureExtractor", "concat_input", self.concat_input, (None, "feature", "all"))
         self._settings(resolve("algorithm", "untrained"))
         check_compile(self.compile)
-        resolve_precision(self.precision, torch.device("cpu"), stands_bfloat16=False)
+        resolve_precision(self.precision, torch.device("cpu"), False)
         resolve_augmentations(self.augment)
 
     def _on_validation(self, metrics: Mapping[str, float]) -> bool | None:
