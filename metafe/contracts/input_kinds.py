@@ -39,7 +39,8 @@ def kind_of_input(X: Any) -> str:
     -------
     str
         ``"image files"`` or ``"sound files"`` for a sequence of strings or paths most of which have such suffixes,
-        ``"files"`` for other `os.PathLike` objects, ``"text"`` for a sequence of other strings, with gaps or not,
+        ``"files"`` for other `os.PathLike` objects, ``"text"`` for a sequence of other strings, with gaps or not (most rows
+        that are not missing decide; one of another kind is for the encoder to name),
         ``"table"`` for a data frame with gaps or columns that are not numbers, ``"sound"`` for a sequence of one-dimensional
         arrays of unequal lengths of a median of 1000 or more, ``"series"`` for other arrays of unequal lengths, and
         ``"array"`` for everything else, such as arrays of one length, which can be stacked. Lists of numbers and torch
@@ -63,14 +64,15 @@ def kind_of_input(X: Any) -> str:
         return "array"
     # A row that is missing is for the encoder to name.
     looked_at = list(islice((row for row in rows if not is_missing(row)), LOOKED_AT))
-    if looked_at and all(isinstance(row, str | os.PathLike) for row in looked_at):
-        return _kind_of_strings(looked_at)
+    strings = [row for row in looked_at if isinstance(row, str | os.PathLike)]
+    if 2 * len(strings) > len(looked_at):
+        return _kind_of_strings(strings)
     return _kind_of_arrays(rows) if _most(map(_is_numbers, looked_at)) else "array"
 
 
 def is_missing(row: Any) -> bool:
     """Tell whether a row is None, NaN or pandas' NA."""
-    return row is None or type(row).__name__ == "NAType" or (isinstance(row, float) and row != row)
+    return row is None or type(row).__name__ == "NAType" or (isinstance(row, float | np.floating) and row != row)
 
 
 def is_data_frame(X: Any) -> bool:

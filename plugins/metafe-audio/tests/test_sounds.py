@@ -8,6 +8,7 @@ import pytest
 import soundfile
 import torch
 from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, MfccTimes, sounds
+from sklearn.base import clone
 
 from metafe import MetaFeatureExtractor
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds, UnreadableRowWarning
@@ -214,8 +215,8 @@ def test_nothing_to_read_is_an_error(tmp_path):
         (LogMelOfArrays(), ["a.wav"]),
         (LogMelOfArrays(), [np.zeros((2, 3000))]),
         (LogMelOfArrays(), [[0.0, 1.0]]),
-        (MfccMeans(), [None]),
-        (MfccTimes(), [None]),
+        (MfccMeans(), ["a.wav", 3]),
+        (MfccTimes(), [None, 3]),
     ],
     ids=str,
 )
@@ -224,6 +225,22 @@ def test_what_is_no_clip_is_refused(encoder, rows):
     assert reason.startswith(f"{encoder.name} needs ")
     with pytest.raises(InvalidInputError, match="needs"):
         encoder.fit(rows, Seeds(0))
+
+
+@pytest.mark.parametrize("encoder", [LogMel(), MfccMeans(), MfccTimes(), LogMelOfArrays(sample_rate=RATE)], ids=str)
+@pytest.mark.parametrize(
+    ("misfit", "why"), [(None, "missing"), (float("nan"), "missing"), (np.nan, "missing"), ({}, "a dict")], ids=str
+)
+def test_a_row_of_another_kind_is_one_that_cannot_be_read(files, tones, encoder, misfit, why):
+    clips = tones[0] if isinstance(encoder, LogMelOfArrays) else files
+    rows = [*clips[:2], misfit, *clips[2:4]]
+    with pytest.warns(UnreadableRowWarning, match=rf"1 of 5 clips, which are zeros: row 2 \({why}\)\.") as caught:
+        descriptions = encoded(encoder, rows)
+    assert len(caught) == 1
+    assert not descriptions[2].any()
+    assert descriptions[[0, 1, 3, 4]].reshape(4, -1).any(axis=1).all()
+    with pytest.raises(InvalidInputError, match=rf"; row 2, cannot \({why}\)"):
+        encoded(clone(encoder).set_params(errors="raise"), rows)
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,11 @@ from metafe.contracts import (
     UnreadableRowWarning,
     check_choice,
     check_sizes,
+    content_key,
     file_key,
+    first_misfit,
     name_row,
+    say_kind,
     say_unreadable,
 )
 from metafe_vision.pixels import Resize, read_pixels, shorter_side
@@ -56,7 +59,8 @@ class ImageFiles(Encoder):
         What becomes of images that are not square: put in the middle of a square of the median colour of their long edges,
         cut to the square in their middle, or distorted.
     errors : {"warn", "raise"}, default="warn"
-        A file that cannot be read becomes a black image and is named in an `UnreadableRowWarning`, or ends the call.
+        A file that cannot be read, or a row that is missing (None, NaN) or no path among others that are, becomes a black
+        image and is named in an `UnreadableRowWarning`, or ends the call.
     n_jobs : int or None, default=-1
         Threads that decode; ``None`` is 1 unless in a `joblib.parallel_config`, -1 all processors.
 
@@ -112,11 +116,8 @@ class ImageFiles(Encoder):
             return f"image-files needs a sequence of paths; got {type(X).__name__}. Pass a list of paths."
         if not len(X):
             return "image-files needs at least one path; got none. Pass a list of paths."
-        for row, path in enumerate(X):
-            if not isinstance(path, str | os.PathLike):
-                return (
-                    f"image-files needs a sequence of paths; row {row} is {type(path).__name__}. Pass strings or Paths."
-                )
+        if misfit := first_misfit(X, _why_no_path):
+            return f"image-files needs a sequence of paths; row {misfit[0]} is {misfit[1]}. Pass strings or Paths."
         return None
 
     def fit(self, X: Any, seeds: Seeds) -> ImageFiles:
@@ -145,7 +146,7 @@ class ImageFiles(Encoder):
         check_choice(self.name, "resize", self.resize, ("pad", "crop", "stretch"))
         check_choice(self.name, "errors", self.errors, ("warn", "raise"))
         if self.side == "auto" or self.channels == "auto":
-            sides, colours = self._look(_paths(X), seeds)
+            sides, colours = self._look(list(X), seeds)
         self.side_ = _auto_side(sides) if self.side == "auto" else int(self.side)
         self.channels_ = (3 if any(colours) else 1) if self.channels == "auto" else int(self.channels)
         return self
@@ -168,7 +169,7 @@ class ImageFiles(Encoder):
             A file that cannot be read, with ``errors="raise"``.
         """
         check_is_fitted(self, ("side_", "channels_"))
-        paths = _paths(X)
+        paths = list(X)
         if not paths:
             return np.zeros((0, self.channels_, self.side_, self.side_), np.uint8)
         reasons: dict[int, str] = {}
@@ -184,7 +185,7 @@ class ImageFiles(Encoder):
                         images[k] = image
                 return images
 
-            rows = RowCache(self._configuration()).rows([file_key(path) for path in paths], compute, unreadable=reasons)
+            rows = RowCache(self._configuration()).rows(list(map(_key, paths)), compute, unreadable=reasons)
         if reasons:
             message = say_unreadable(self.name, "files", "black images", reasons, paths)
             warnings.warn(message, UnreadableRowWarning, stacklevel=2)
@@ -200,11 +201,11 @@ class ImageFiles(Encoder):
             "resize": self.resize,
         }
 
-    def _read(self, path: str) -> np.ndarray | str:
+    def _read(self, path: Any) -> np.ndarray | str:
         """Return the pixels of a file, or why it cannot be read."""
-        return _or_reason(lambda: read_pixels(path, self.side_, self.channels_, self.resize))
+        return _or_reason(path, lambda readable: read_pixels(readable, self.side_, self.channels_, self.resize))
 
-    def _refuse(self, paths: Sequence[str], reasons: dict[int, str]) -> None:
+    def _refuse(self, paths: Sequence[Any], reasons: dict[int, str]) -> None:
         if self.errors == "raise":
             ((row, reason),) = reasons.items()
             raise InvalidInputError(
@@ -212,7 +213,7 @@ class ImageFiles(Encoder):
                 "it, or pass ImageFiles(errors='warn')."
             )
 
-    def _look(self, paths: Sequence[str], seeds: Seeds) -> tuple[list[int], list[bool]]:
+    def _look(self, paths: Sequence[Any], seeds: Seeds) -> tuple[list[int], list[bool]]:
         """Return the shorter sides of some files, and whether there is colour in them."""
         chosen = seeds.numpy("looked at").choice(len(paths), min(LOOKED_AT, len(paths)), replace=False)
         with self._threads() as in_threads:
@@ -221,16 +222,16 @@ class ImageFiles(Encoder):
         if not seen:
             raise InvalidInputError(
                 f"image-files needs files that can be read; got {len(paths)}, and none of {len(looks)} that were looked at "
-                f"can, such as {paths[min(chosen)]!r} ({looks[0]}). Pass paths that exist from the current folder."
+                f"can, such as {_shown(paths[min(chosen)])!r} ({looks[0]}). Pass paths that exist from the current folder."
             )
         return [side for side, _ in seen], [colour for _, colour in seen]
 
     @contextmanager
-    def _threads(self) -> Iterator[Callable[[Callable[[str], Result], Sequence[str]], Iterable[Result]]]:
+    def _threads(self) -> Iterator[Callable[[Callable[[Any], Result], Sequence[Any]], Iterable[Result]]]:
         """Give a function that applies another to each path, in order, in threads that are kept."""
         with ThreadPoolExecutor(effective_n_jobs(self.n_jobs)) as pool:
 
-            def in_threads(function: Callable[[str], Result], paths: Sequence[str]) -> Iterator[Result]:
+            def in_threads(function: Callable[[Any], Result], paths: Sequence[Any]) -> Iterator[Result]:
                 parts = [paths[k : k + FILES_AT_ONCE] for k in range(0, len(paths), FILES_AT_ONCE)]
                 for results in pool.map(lambda part: [function(path) for path in part], parts):
                     yield from results
@@ -238,13 +239,22 @@ class ImageFiles(Encoder):
             yield in_threads
 
 
-def _paths(X: Any) -> list[str]:
-    return [os.fspath(path) for path in X]
+def _why_no_path(row: Any) -> str | None:
+    return None if isinstance(row, str | os.PathLike) else say_kind(row)
 
 
-def _look(path: str) -> tuple[int, bool] | str:
+def _key(row: Any) -> bytes:
+    """Return the key of a file; rows that are no path, which are never kept, have one of no file."""
+    return content_key("") if _why_no_path(row) else file_key(row)
+
+
+def _shown(row: Any) -> Any:
+    return row if _why_no_path(row) else os.fspath(row)
+
+
+def _look(path: Any) -> tuple[int, bool] | str:
     """Return the shorter side of a file and whether there is colour in it, or why it cannot be read."""
-    return _or_reason(lambda: (shorter_side(path), _has_colour(path)))
+    return _or_reason(path, lambda readable: (shorter_side(readable), _has_colour(readable)))
 
 
 def _has_colour(path: str) -> bool:
@@ -256,9 +266,11 @@ def _auto_side(sides: Sequence[int]) -> int:
     return int(np.clip(np.median(sides), SMALLEST_AUTO, LARGEST_AUTO))
 
 
-def _or_reason(read: Callable[[], Result]) -> Result | str:
+def _or_reason(row: Any, read: Callable[[str], Result]) -> Result | str:
+    if reason := _why_no_path(row):
+        return reason
     try:
-        return read()
+        return read(os.fspath(row))
     # Damaged files make Pillow raise whatever the decoder of their format stumbles over.
     except Exception as error:
         return f"{type(error).__name__}: {error}"
