@@ -24,6 +24,7 @@ from metafe.plugins import registry, resolve
 # Where an encoder for each kind of input comes from, if nothing that is installed has one.
 PACKAGES = {
     "image files": "metafe-vision",
+    "images": "metafe-vision",
     "sound files": "metafe-audio",
     "sound": "metafe-audio",
     "text": "metafe-transformers",

@@ -22,8 +22,8 @@ class Encoder(Plugin):
     Attributes
     ----------
     reads : str
-        The kind of input that it is for: ``"image files"``, ``"sound files"``, ``"text"``, ``"table"``, ``"sound"`` or
-        ``"series"``, as `metafe.contracts.kind_of_input` tells them; an encoder for anything else has a word of its own
+        The kind of input that it is for: ``"image files"``, ``"images"``, ``"sound files"``, ``"text"``, ``"table"``,
+        ``"sound"`` or ``"series"``, as `metafe.contracts.kind_of_input` tells them; an encoder for anything else has a word of its own
         and is used where it is named.
     by_default : bool
         False for one of several encoders of a kind, which is used only where it is named.

@@ -251,7 +251,9 @@ def test_a_row_that_is_no_path_is_one_that_cannot_be_read(paths, misfit, why):
 
 
 def test_nothing_to_look_at_is_an_error():
-    with pytest.raises(InvalidInputError, match=r"got 2, and none of 2 that were looked at can, such as 'a\.png'"):
+    with pytest.raises(
+        InvalidInputError, match=r"got 2, and none of 2 that were looked at can, such as row 0, 'a\.png'"
+    ):
         ImageFiles().fit(["a.png", "b.png"], Seeds(0))
 
 

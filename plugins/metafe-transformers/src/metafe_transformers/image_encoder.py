@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from metafe.contracts import first_misfit, say_kind
+from metafe.contracts import first_misfit, say_kind, why_not_image
 from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs, is_path, why_no_model, why_no_sequence
-from metafe_transformers.images import read_pixels, why_not_image
+from metafe_transformers.images import read_pixels
 from metafe_transformers.pooling import Pooling
 from metafe_transformers.weights import load_image_processor
 
