@@ -62,6 +62,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     backbone : str or Backbone, default="auto"
         The network, or descriptor, from rows to features. ``"auto"`` takes ``conv4`` for images and ``mlp`` for other
         rows, and keeps the standardised rows unless the network is better on meta-validation tasks, over tasks and over classes.
+        Names of families of networks take a model after a colon, such as ``"timm:resnet18"`` with metafe-vision.
     algorithm : str or MetaAlgorithm, default="auto"
         How tasks teach the network. ``"auto"`` takes ``protonet`` for classes, ``supervised`` for continuous targets.
     tasks : str or TaskSource, default="auto"

@@ -13,6 +13,7 @@ import pytest
 import torch
 from metafe_vision import Timm, Torchvision
 from safetensors.torch import save_file
+from sklearn.base import clone
 from torch import nn
 
 import metafe
@@ -165,6 +166,31 @@ def test_a_library_that_is_missing_is_named_with_the_fix(backbone, monkeypatch):
 def test_the_name_alone_asks_for_a_model(backbone):
     # So a search over all that is installed leaves them out.
     assert backbone.accepts(np.zeros((2, 8, 8))).startswith(f"{backbone.name} needs the name of a model; got None.")
+
+
+@pytest.mark.parametrize("make", [Timm, Torchvision])
+def test_a_name_may_say_the_model(make, fake_timm, fake_torchvision, images, tmp_path):
+    X, y = images
+    settings = {"algorithm": "protonet", "augment": None, "max_steps": 1, "validation_fraction": 0, "random_state": 0}
+    named = metafe.MetaFeatureExtractor(f"{make.name}:resnet18", **settings).fit(X, y)
+    features = metafe.MetaFeatureExtractor(make("resnet18"), **settings).fit(X, y).transform(X[:3])
+    np.testing.assert_array_equal(named.transform(X[:3]), features)
+    named.save(tmp_path / "named")
+    np.testing.assert_array_equal(metafe.load(tmp_path / "named").transform(X[:3]), features)
+    assert clone(named).set_params(backbone__trainable=False).backbone.model == "resnet18"
+
+
+def test_a_search_takes_a_model_by_its_name(fake_timm, images):
+    X, y = np.concatenate([images[0]] * 2), np.concatenate([images[1], images[1] + 4])
+    template = metafe.MetaFeatureExtractor(max_steps=2, device="cpu")
+    search = metafe.MetaFeatureSearchCV(template, backbones=["timm:resnet18"], n_trials=6, random_state=0)
+    with warnings.catch_warnings():
+        # Of features that are learned in two steps.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(X, y)
+    assert fake_timm.calls
+    assert "timm" in {trial.params.get("backbone") for trial in search.study_.trials}
+    assert "FAIL" not in {trial.state.name for trial in search.study_.trials}
 
 
 def test_a_model_that_is_not_known_is_named_with_close_ones(fake_timm):

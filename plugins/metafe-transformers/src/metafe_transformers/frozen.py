@@ -52,6 +52,7 @@ class FrozenEncoder(Encoder):
 
     # A network that begins at random would first have to find again what the embedding knows.
     default_backbone = "adapter"
+    named_parameter = "model"
     part: ClassVar[Part]
     libraries: ClassVar[tuple[str, ...]]
     blank: ClassVar[Any]

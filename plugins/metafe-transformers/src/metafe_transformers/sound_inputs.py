@@ -56,6 +56,7 @@ class SoundInputs(Encoder):
     """
 
     name = "sound-inputs"
+    named_parameter = "model"
     reads = "sound files"
     # What is installed reads them as spectrograms unless somebody names a model.
     by_default = False

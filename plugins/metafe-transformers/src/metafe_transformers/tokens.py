@@ -47,6 +47,7 @@ class Tokens(Encoder):
     """
 
     name = "tokens"
+    named_parameter = "model"
     reads = "text"
     # Embeddings are what text becomes unless somebody asks for tokens.
     by_default = False

@@ -59,6 +59,7 @@ class LibraryNetwork(ImageBackbone):
     """
 
     library: ClassVar[str]
+    named_parameter = "model"
 
     def __init__(
         self,
