@@ -224,7 +224,7 @@ def _as_text(features: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Return a column as it is written: digits, dates and truth values are text too, with their leading zeros."""
     if path.suffix.lower() == ".parquet":
         return features.cast(pl.String)
-    return _read_csv(path, {name: pl.String for name in features.columns}).select(features.columns)
+    return _read_csv(path, dict.fromkeys(features.columns, pl.String)).select(features.columns)
 
 
 def _parse_table(path: Path) -> pl.DataFrame:
