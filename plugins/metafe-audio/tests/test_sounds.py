@@ -3,6 +3,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -284,6 +285,26 @@ def test_mfcc_means_are_those_of_librosa(files):
     coefficients = mfcc(S=bands, n_mfcc=13)
     np.testing.assert_allclose(statistics[0, :13], coefficients.mean(1), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(statistics[0, 13:], coefficients.std(1), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("encoder", [MfccMeans(deviations=True), MfccTimes()], ids=str)
+@pytest.mark.parametrize("n_samples", [1, 127, 128, 511, 512])
+def test_a_clip_below_the_window_is_described_in_silence(make_tone, tmp_path, encoder, n_samples):
+    clip, path = make_tone(900, 0.5)[1003 : 1003 + n_samples], tmp_path / "short.wav"
+    soundfile.write(path, clip, RATE, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        described = encoded(encoder, [path])
+    # Of a spectrogram the windows count that the clip itself reaches, not those of what it is padded with.
+    bands = encoder.decibels(clip / np.abs(clip).max())
+    assert bands.shape == (40, 1 + n_samples // 128)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        power = librosa.feature.melspectrogram(
+            y=clip / np.abs(clip).max(), sr=RATE, n_fft=512, win_length=256, hop_length=128, n_mels=40
+        )
+    np.testing.assert_allclose(bands, np.maximum(10 * np.log10(power / power.max() + 1e-30) + 80, 0), atol=1e-3)
+    assert np.isfinite(described).all()
 
 
 def glide(seconds, silence=0.0):

@@ -143,16 +143,18 @@ class Sounds(Encoder):
         """Return the mel spectrogram of a signal, ``(n_mels, n_frames)`` float32, in decibels from 0 (silence) to 80 (its loudest)."""
         from librosa.feature import melspectrogram
 
-        window = round(WINDOW * self.sample_rate_)
+        window, hop = round(WINDOW * self.sample_rate_), round(HOP * self.sample_rate_)
+        # A finer grid than the window asks for, so that no band falls between two frequencies.
+        grid = 1 << (2 * window - 1).bit_length()
         power = melspectrogram(
-            y=signal,
+            # Librosa warns of clips below the grid, around which there is silence in any case.
+            y=np.pad(signal, (0, max(0, grid - len(signal)))),
             sr=self.sample_rate_,
-            # A finer grid than the window asks for, so that no band falls between two frequencies.
-            n_fft=1 << (2 * window - 1).bit_length(),
+            n_fft=grid,
             win_length=window,
-            hop_length=round(HOP * self.sample_rate_),
+            hop_length=hop,
             n_mels=self.n_mels,
-        )
+        )[:, : 1 + len(signal) // hop]
         loudest = power.max()
         if loudest == 0:
             return np.zeros_like(power)
