@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from metafe.contracts import (
     InvalidInputError,
     MissingDependencyError,
     PluginContractError,
+    UnreadableRowWarning,
     kind_of_input,
 )
 from metafe.encoding import encode
@@ -272,6 +274,31 @@ def test_a_search_encodes_and_its_winner_does(texts):
     search = MetaFeatureSearchCV(extractor(), n_trials=2, random_state=0).fit(X, y)
     assert isinstance(search.best_estimator_.encoder_, LetterCounts)
     assert search.transform(X[:4]).shape == (4, search.best_estimator_.n_features_out_)
+
+
+def test_a_row_that_cannot_be_read_is_named_once_in_a_fit_and_in_a_search(texts):
+    class Careful(LetterCounts):
+        name = "test-careful"
+
+        def accepts(self, X):
+            return None
+
+        def fit(self, X, seeds):
+            return super().fit([text for text in X if text], seeds)
+
+        def encode(self, X):
+            if None in X:
+                warnings.warn("row 5 is missing", UnreadableRowWarning, stacklevel=2)
+            return super().encode([text or "" for text in X])
+
+    X, y = texts
+    X = [*X[:5], None, *X[6:]]
+    template = extractor(encoder=Careful())
+    search = MetaFeatureSearchCV(template, final_estimator=LogisticRegression(), n_trials=2, random_state=0)
+    for estimator in (template, search):
+        with pytest.warns(UnreadableRowWarning) as caught:
+            estimator.fit(X, y)
+        assert len([w for w in caught if w.category is UnreadableRowWarning]) == 1
 
 
 def test_names_of_columns_are_kept_and_left_to_the_encoder():

@@ -28,7 +28,7 @@ from metafe.contracts.errors import (
     VersionMismatchWarning,
 )
 from metafe.contracts.hooks import hookimpl
-from metafe.contracts.image_arrays import eight_bit_image, why_not_image
+from metafe.contracts.image_arrays import eight_bit_image, white_of, why_not_image
 from metafe.contracts.images import Channels, ImageBackbone
 from metafe.contracts.input_kinds import is_missing, kind_of_input
 from metafe.contracts.plugin import Plugin
@@ -118,6 +118,7 @@ __all__ = [
     "say_unreadable",
     "sum_losses",
     "task_loss",
+    "white_of",
     "why_not_image",
 ]
 

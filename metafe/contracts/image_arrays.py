@@ -70,6 +70,29 @@ def eight_bit_image(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(plane, dtype=np.uint8)
 
 
+def white_of(images: np.ndarray) -> int | None:
+    """Return the value of white; None where it cannot be told.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, ...)
+
+    Returns
+    -------
+    int or None
+        255 for images of type uint8, and 1 for truth values and for real numbers from 0 to 1.
+
+    Examples
+    --------
+    >>> white_of(np.zeros((3, 8, 8), np.uint8)), white_of(np.full((3, 8, 8), 0.5)), white_of(np.full((3, 8, 8), 16.0))
+    (255, 1, None)
+    """
+    if images.dtype == np.uint8:
+        return 255
+    is_fraction = images.dtype.kind == "b" or (images.dtype.kind == "f" and images.min() >= 0 and images.max() <= 1)
+    return 1 if is_fraction else None
+
+
 def _channel_axis(shape: tuple[int, ...]) -> int | None:
     """Return where the channels are, 2 where there are none; None where the shape is not that of an image."""
     if 0 in shape or len(shape) not in (2, 3):
