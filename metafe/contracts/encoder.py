@@ -17,7 +17,8 @@ class Encoder(Plugin):
     """Base of all encoders, which make arrays of what is none, so that every backbone can take it.
 
     An encoder runs before everything else: once, without gradients and without labels. `MetaFeatureExtractor` keeps the
-    fitted one and applies it in `transform`.
+    fitted one and applies it in `transform`. A search, too, encodes all rows once, before its first trial, so that the
+    parameters of an encoder are not searched.
 
     Attributes
     ----------

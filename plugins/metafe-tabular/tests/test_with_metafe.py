@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
 import warnings
@@ -137,5 +138,7 @@ class TestDistribution(DistributionContract):
     }
     heavy = ["skrub", "polars", "rtdl_num_embeddings", "rtdl_revisiting_models", "tabicl", "tabpfn"]
 
-    @pytest.mark.skip(reason="it reads a table and weights that users bring")
-    def test_its_readme_prints_what_it_says(self, tmp_path, monkeypatch): ...
+    def test_its_readme_prints_what_it_says(self, tmp_path, monkeypatch, save_tabicl):
+        # Users bring the published weights, of the same name.
+        shutil.copy(save_tabicl(max_classes=10), tmp_path / "tabicl-classifier-v2-20260212.ckpt")
+        super().test_its_readme_prints_what_it_says(tmp_path, monkeypatch)
