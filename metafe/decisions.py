@@ -68,12 +68,22 @@ class Decisions:
         self.said["backbone"] = "mlp, since rows are no images of 8×8 or more"
         return resolve("backbone", "mlp")
 
-    def keep_rows(self, identity: Backbone, compared: bool) -> None:
-        """Say that the rows are kept, and why; nothing is augmented then."""
+    def keep_rows(self, identity: Backbone, validation: Mapping[str, float] | None) -> None:
+        """Say that the rows are kept, and why; nothing is augmented then.
+
+        Parameters
+        ----------
+        identity : Backbone
+            That keeps them.
+        validation : mapping of str to float or None
+            As `MetaFeatureExtractor` has it; None where nothing was held out.
+        """
         learned = self.said["backbone"].split(",")[0]
-        reason = (
-            f"{learned} was not surely better on held-out tasks and classes" if compared else "nothing was held out"
-        )
+        reason = "nothing was held out"
+        if validation is not None:
+            unit, key = ("tasks", "") if validation["low"] <= 0 else ("classes", "class_")
+            low, high = validation[f"{key}low"], validation[f"{key}high"]
+            reason = f"{learned} was not surely better: over held-out {unit}, the 95 % interval of its gain is {low:+.3f} to {high:+.3f}"
         self.said["backbone"] = f"{identity!r}, since {reason}"
         self.said.pop("augment", None)
 

@@ -18,12 +18,13 @@ from metafe.contracts import (
     kind_of_input,
 )
 from metafe.contracts.input_kinds import has_words
-from metafe.inputs import FEWEST_ROWS, check_number_of_rows
+from metafe.inputs import FEWEST_ROWS, check_column_names, check_number_of_rows
 from metafe.plugins import registry, resolve
 
 # Where an encoder for each kind of input comes from, if nothing that is installed has one.
 PACKAGES = {
     "image files": "metafe-vision",
+    "images": "metafe-vision",
     "sound files": "metafe-audio",
     "sound": "metafe-audio",
     "text": "metafe-transformers",
@@ -81,6 +82,7 @@ def fit_and_encode(estimator: BaseEstimator, encoder: Encoder, X: Any) -> np.nda
     ndarray of shape (n, *row_shape)
     """
     check_number_of_rows(X, FEWEST_ROWS)
+    check_column_names(X)
     validate_data(estimator, X, reset=True, skip_check_array=True)
     if encoder.fit(X, ENCODER_SEEDS) is not encoder:
         raise PluginContractError(f"Encoder {encoder.name!r} must return itself from fit. Fix its fit.")

@@ -63,6 +63,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     backbone : str or Backbone, default="auto"
         The network, or descriptor, from rows to features. ``"auto"`` takes ``conv4`` for images and ``mlp`` for other
         rows, and keeps the standardised rows unless the network is better on meta-validation tasks, over tasks and over classes.
+        Names of families of networks take a model after a colon, such as ``"timm:resnet18"`` with metafe-vision.
     algorithm : str or MetaAlgorithm, default="auto"
         How tasks teach the network. ``"auto"`` takes ``protonet`` for classes, ``supervised`` for continuous targets.
     tasks : str or TaskSource, default="auto"
@@ -131,7 +132,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     validation_ : dict or None
         Mean score on the meta-validation tasks of the features (``"score"``) and of the standardised rows
         (``"baseline"``), with the paired ``"gain"`` and its 95 % interval, ``"low"`` to ``"high"``; None where there was
-        nothing to validate on.
+        nothing to validate on. With held-out classes, ``"class_low"`` to ``"class_high"`` is the interval of the gain with
+        classes, and not tasks, as what is drawn: ``backbone="auto"`` asks for both above zero.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`, for a target with classes.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
@@ -460,7 +462,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         learned = fit_model(recipe, data, train, valid)
         kept = self._judge(learned, recipe, data)
         if kept is not learned:
-            decisions.keep_rows(kept.model.backbone, compared=self.validation_ is not None)
+            decisions.keep_rows(kept.model.backbone, self.validation_)
         self._keep(kept, recipe, target, decisions.encoder)
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)
@@ -566,8 +568,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         if identity is None or identity.scores is None or learned.scores is None:
             return identity if automatic and identity is not None else learned
         comparison = compare(learned.scores, identity.scores)
-        self.validation_ = vars(comparison)
-        if automatic and min(comparison.low, _low_over_classes(learned, identity)) <= 0:
+        self.validation_ = vars(comparison) | _over_classes(learned, identity)
+        if automatic and min(comparison.low, self.validation_.get("class_low", float("inf"))) <= 0:
             return identity
         if not automatic and comparison.high < 0:
             warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=5)
@@ -663,16 +665,17 @@ def seed_from(random_state: Any) -> int:
     return int(generator.randint(2**31 - 1))
 
 
-def _low_over_classes(learned: Fitted, identity: Fitted) -> float:
-    """Return the lower bound of the gain with held-out classes as the unit, or infinity where there are no classes.
+def _over_classes(learned: Fitted, identity: Fitted) -> dict[str, float]:
+    """Return the interval of the gain with held-out classes as the unit; nothing where there are no classes.
 
     Thousands of tasks from the same two classes say much about these two and little about the next class.
     """
     from metafe.training.probe import compare
 
     if learned.class_scores is None or identity.class_scores is None or not len(learned.class_scores):
-        return float("inf")
-    return compare(learned.class_scores, identity.class_scores).low
+        return {}
+    comparison = compare(learned.class_scores, identity.class_scores)
+    return {"class_low": comparison.low, "class_high": comparison.high}
 
 
 def _worse_than_rows(name: str, comparison: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from sklearn.utils.multiclass import type_of_target
 from sklearn.utils.validation import _check_y, _num_samples, column_or_1d, validate_data
 
 from metafe.contracts import InvalidInputError, ProblemKind
+from metafe.contracts.input_kinds import is_data_frame
 
 FEWEST_ROWS = 2
 
@@ -85,6 +87,7 @@ def check_rows(estimator: BaseEstimator, X: Any, *, raw: bool, reset: bool) -> A
     if raw:
         check_number_of_rows(X, FEWEST_ROWS if reset else 1)
         return X
+    check_column_names(X)
     with _saying_the_fix():
         rows = validate_data(
             estimator,
@@ -98,6 +101,30 @@ def check_rows(estimator: BaseEstimator, X: Any, *, raw: bool, reset: bool) -> A
         raise InvalidInputError(f"X must hold numbers; got values of type {rows.dtype}. Convert them to numbers first.")
     # No other library knows numbers wider than float64.
     return rows.astype(np.float64) if rows.dtype.itemsize > 8 else rows
+
+
+def check_column_names(X: Any) -> None:
+    """Check that the columns of a data frame can be told apart by their names, which are all strings or all something else.
+
+    Raises
+    ------
+    InvalidInputError
+        Two columns have one name, or some names are strings and others are not.
+    """
+    if not is_data_frame(X):
+        return
+    names = list(X.columns)
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise InvalidInputError(
+            f"X must have columns of different names; got {repeated[0]!r} more than once. Rename them."
+        )
+    strings = [name for name in names if isinstance(name, str)]
+    if strings and len(strings) < len(names):
+        other = next(name for name in names if not isinstance(name, str))
+        raise InvalidInputError(
+            f"X must have columns whose names are all strings, or none; got {strings[0]!r} and {other!r}. Rename them, for "
+            "example with X.columns = X.columns.astype(str)."
+        )
 
 
 def check_number_of_rows(X: Any, fewest: int = 1) -> None:

@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from metafe.backbones import MLP, Conv4
 from metafe.contracts import (
     AdaptedSettingWarning,
+    Encoder,
     InvalidInputError,
     InvalidParameterError,
     MetafeError,
@@ -21,6 +22,15 @@ from metafe.contracts import (
 from metafe.tasks import ClassTasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
+
+
+class AnyTable(Encoder):
+    """The numbers of a table."""
+
+    name = "test-any-table"
+
+    def encode(self, X):
+        return X.to_numpy()
 
 
 def _with(X: np.ndarray, value: Any) -> np.ndarray:
@@ -185,6 +195,28 @@ class TestBadInput:
         with pytest.raises(InvalidInputError, match=message):
             small("mlp", "counting").fit(*whole, groups=groups)
         assert not count_steps
+
+    @pytest.mark.parametrize(
+        ("names", "message"),
+        [
+            (
+                ["a", "b", 3, "c", None],
+                r"X must have columns whose names are all strings, or none; got 'a' and 3\. Rename",
+            ),
+            (["a", "b", "c", "b", "d"], r"X must have columns of different names; got 'b' more than once\. Rename"),
+        ],
+        ids=["mixed", "twice"],
+    )
+    @pytest.mark.parametrize("words", [False, True], ids=["numbers", "encoded"])
+    def test_names_of_columns(self, small, whole, names, message, words):
+        X, y = whole
+        frame = pd.DataFrame(X, columns=names)
+        extractor = small(encoder=AnyTable()) if words else small()
+        with pytest.raises(InvalidInputError, match=message):
+            extractor.fit(frame, y)
+        if not words:
+            with pytest.raises(InvalidInputError, match=message):
+                extractor.fit(X, y).transform(frame)
 
     @pytest.mark.parametrize(
         ("spoil", "message"),

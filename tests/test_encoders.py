@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from metafe.contracts import (
     InvalidInputError,
     MissingDependencyError,
     PluginContractError,
+    UnreadableRowWarning,
     kind_of_input,
 )
 from metafe.encoding import encode
@@ -108,6 +110,9 @@ class TestLetterCounts(EncoderContract):
         ([None, "one", float("nan"), pd.NA], "text"),
         ([None, None], "array"),
         (["a.png", None], "image files"),
+        (["a.png", np.float32("nan"), 3, "b.png"], "image files"),
+        (["one", 2, "three"], "text"),
+        (["one", 2], "array"),
         (np.array(["one", "two"]), "text"),
         (pd.Series(["one", "two"]), "text"),
         (pl.Series(["one", "two"]), "text"),
@@ -116,6 +121,17 @@ class TestLetterCounts(EncoderContract):
         ([np.zeros(3000), np.zeros(4000)], "sound"),
         ([np.zeros(3000), None, np.zeros(4000)], "sound"),
         ([np.zeros(3000), np.zeros(4000), np.zeros((2, 9))], "sound"),
+        ([np.zeros((30, 40), np.uint8), np.zeros((30, 25), np.uint8)], "images"),
+        ([np.zeros((30, 40)), np.zeros((25, 50)), np.zeros((28, 28))], "images"),
+        ([torch.zeros((30, 40), dtype=torch.uint8), torch.zeros((30, 25), dtype=torch.uint8)], "images"),
+        ([np.zeros((30, 40, 3)), np.zeros((30, 45, 3))], "images"),
+        ([np.zeros((3, 30, 40)), None, np.zeros((3, 30, 40))], "images"),
+        ([np.zeros((28, 28)), None, np.zeros((28, 28))], "images"),
+        ([np.zeros((28, 28)), np.zeros((28, 20)), np.zeros((28, 28))], "images"),
+        ([np.zeros((30, 40, 3)), np.zeros((35, 45)), np.zeros((28, 50))], "images"),
+        ([np.zeros((9, 40)), np.zeros((9, 50))], "series"),
+        ([np.zeros((40, 9)), np.zeros((50, 9))], "series"),
+        ([np.zeros((3, 40), np.uint8), np.zeros((3, 50), np.uint8)], "series"),
         ([[0.5, 1.5], [1, 2, 3]], "series"),
         ([[0.5, None], [1, 2]], "array"),
         ([["a"], ["b", "c"]], "array"),
@@ -173,13 +189,15 @@ def test_parameters_of_a_named_encoder_can_be_set(texts):
     ("X", "package"),
     [
         (["a.png", "b.png"], "metafe-vision"),
+        ([np.zeros((30, 40)), np.zeros((25, 50))], "metafe-vision"),
+        ([np.zeros((30, 40, 3)), None], "metafe-vision"),
         (["a.wav", "b.wav"], "metafe-audio"),
         (["one", "two"], "metafe-transformers"),
         (pd.DataFrame({"a": ["x", "y"]}), "metafe-tabular"),
         ([np.zeros(30), np.zeros(40)], "metafe-series"),
         ([np.zeros(3000), np.zeros(4000)], "metafe-audio"),
     ],
-    ids=["images", "sound files", "text", "table", "series", "sound"],
+    ids=["image files", "images", "damaged images", "sound files", "text", "table", "series", "sound"],
 )
 def test_without_an_encoder_the_package_is_named(X, package, monkeypatch):
     others = {key: entry for key, entry in registry()._entries.items() if key[0] != "encoder"}
@@ -256,6 +274,31 @@ def test_a_search_encodes_and_its_winner_does(texts):
     search = MetaFeatureSearchCV(extractor(), n_trials=2, random_state=0).fit(X, y)
     assert isinstance(search.best_estimator_.encoder_, LetterCounts)
     assert search.transform(X[:4]).shape == (4, search.best_estimator_.n_features_out_)
+
+
+def test_a_row_that_cannot_be_read_is_named_once_in_a_fit_and_in_a_search(texts):
+    class Careful(LetterCounts):
+        name = "test-careful"
+
+        def accepts(self, X):
+            return None
+
+        def fit(self, X, seeds):
+            return super().fit([text for text in X if text], seeds)
+
+        def encode(self, X):
+            if None in X:
+                warnings.warn("row 5 is missing", UnreadableRowWarning, stacklevel=2)
+            return super().encode([text or "" for text in X])
+
+    X, y = texts
+    X = [*X[:5], None, *X[6:]]
+    template = extractor(encoder=Careful())
+    search = MetaFeatureSearchCV(template, final_estimator=LogisticRegression(), n_trials=2, random_state=0)
+    for estimator in (template, search):
+        with pytest.warns(UnreadableRowWarning) as caught:
+            estimator.fit(X, y)
+        assert len([w for w in caught if w.category is UnreadableRowWarning]) == 1
 
 
 def test_names_of_columns_are_kept_and_left_to_the_encoder():

@@ -24,6 +24,7 @@ from metafe.contracts import (
     UnknownPluginError,
 )
 from metafe.plugins import Registry, hookspecs, registry, resolve
+from metafe.search.options import effective_parameters
 
 BACKBONE = """
     from metafe.contracts import Backbone, hookimpl
@@ -342,6 +343,31 @@ def test_an_environment_variable_limits_what_loads(install, run, limit, found):
         print(json.dumps([n for n in registry().names("backbone") if n.startswith("test-")]))
     """
     assert run(code, METAFE_PLUGINS=limit) == found
+
+
+def test_a_value_after_the_name_is_that_of_its_parameter(shared, small, blobs, tmp_path):
+    class Copies(Doubled):
+        name = "test-copies"
+        named_parameter = "copies"
+
+    Copies = metafe.register(Copies)
+    assert isinstance(resolve("backbone", "test-copies:3"), Copies)
+    assert resolve("backbone", "test-copies:a:b").copies == "a:b"
+    assert resolve("backbone", "test-copies").copies == Copies().copies
+    given = {"backbone": "test-copies:3"}
+    assert effective_parameters(given) == effective_parameters({"backbone": Copies("3")})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mlp:64", "Backbone 'mlp' must be followed by no value after a colon; got 'mlp:64'. Pass an object"),
+        ("conv:64", "got 'conv'. Did you mean 'conv4'"),
+    ],
+)
+def test_a_value_after_a_name_that_takes_none_is_refused(name, message):
+    with pytest.raises(UnknownPluginError, match=message):
+        resolve("backbone", name)
 
 
 def test_an_unknown_name_gets_the_close_match():

@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from metafe import MetaFeatureExtractor, load
 from metafe.augmentations import FeatureDropout, Noise
-from metafe.backbones import MLP, Conv4
+from metafe.backbones import MLP, Conv4, Identity
 from metafe.contracts import (
     AdaptedSettingWarning,
     FeatureQualityWarning,
@@ -676,6 +676,29 @@ class TestAutoWithoutLabels:
         assert decisions.said["tasks"].startswith(f"{tasks}, since there is no y")
         kind = source.problem(data, shape[1:]).kind if source else data.kind
         assert decisions.backbone("auto", data.x, kind).name == backbone
+
+    @pytest.mark.parametrize(
+        ("validation", "why"),
+        [
+            (None, "nothing was held out"),
+            ({"low": -0.01, "high": 0.02}, "over held-out tasks, the 95 % interval of its gain is -0.010 to +0.020"),
+            (
+                {"low": 0.01, "high": 0.02, "class_low": -0.2, "class_high": 0.3},
+                "over held-out classes, the 95 % interval of its gain is -0.200 to +0.300",
+            ),
+        ],
+        ids=["none", "tasks", "classes"],
+    )
+    def test_what_decided_for_the_rows_is_said(self, validation, why):
+        decisions = Decisions({"backbone": "mlp, since rows are no images of 8×8 or more"})
+        decisions.keep_rows(Identity(), validation)
+        assert decisions.said["backbone"].startswith("Identity(), since ")
+        assert decisions.said["backbone"].endswith(why)
+
+    def test_the_interval_over_classes_is_kept(self, islands):
+        validation = MetaFeatureExtractor(max_steps=2, random_state=0).fit(*islands).validation_
+        assert validation["class_low"] <= validation["gain"] + 1e-6
+        assert validation["class_low"] <= validation["class_high"]
 
     @pytest.mark.parametrize("shape", [(240, 8), (240, 8, 8)], ids=str)
     def test_a_network_that_is_not_surely_better_is_not_kept(self, shape):

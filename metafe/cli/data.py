@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from metafe.cli.images import read_images
 from metafe.contracts import Encoder, InvalidInputError, kind_of_input
 from metafe.encoding import PACKAGES, choose_encoder, has_encoder
 from metafe.folders import Folder, find_files
+from metafe.plugins import resolve
 
 _SHOWN = 5
 
@@ -189,6 +190,8 @@ def _read_table(path: Path, request: Request) -> Rows:
         raise InvalidInputError(
             f"DATA must have rows and feature columns; got {features.height} rows and {features.width} in {path.name}."
         )
+    if features.width == 1 and _is_for_text(request):
+        features = _as_text(features, path)
     return Rows(_numbers_or_raw(features, request), known, request.target, request.groups)
 
 
@@ -196,9 +199,9 @@ def _numbers_or_raw(features: pl.DataFrame, request: Request) -> Any:
     """Return numbers; or text, where a single column holds it, or a table with gaps and words, for an encoder."""
     if features.width == 1 and features.dtypes[0] == pl.String and _for_encoder("text", request):
         return features.to_series().to_list()
-    if request.extractor is not None and _reads(request.extractor) == "text":
+    if _is_for_text(request):
         raise InvalidInputError(
-            "DATA must have a single column of text beside target and groups, as in fit; got "
+            "DATA must have a single column of text beside target and groups; got "
             f"{_listed(features.columns)}. Name the target with --target, groups with --groups, and leave out any other "
             "with --ignore."
         )
@@ -209,14 +212,33 @@ def _numbers_or_raw(features: pl.DataFrame, request: Request) -> Any:
     return _to_numbers(features)
 
 
+def _is_for_text(request: Request) -> bool:
+    """Tell whether text is asked for: by the extractor that takes it, or by the name of an encoder."""
+    if request.extractor is not None:
+        return _reads(request.extractor) == "text"
+    is_open = request.encoder is None or (isinstance(request.encoder, str) and request.encoder == "auto")
+    return not is_open and resolve("encoder", request.encoder).reads == "text"
+
+
+def _as_text(features: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Return a column as it is written: digits, dates and truth values are text too, with their leading zeros."""
+    if path.suffix.lower() == ".parquet":
+        return features.cast(pl.String)
+    return _read_csv(path, dict.fromkeys(features.columns, pl.String)).select(features.columns)
+
+
 def _parse_table(path: Path) -> pl.DataFrame:
     try:
         if path.suffix.lower() == ".parquet":
             return pl.read_parquet(path)
-        return pl.read_csv(path, separator=_separator(path), infer_schema_length=None)
+        return _read_csv(path)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise InvalidInputError(f"DATA must be readable as {path.suffix[1:]}; got {str(path)!r}: {reason}") from error
+
+
+def _read_csv(path: Path, types: Mapping[str, Any] | None = None) -> pl.DataFrame:
+    return pl.read_csv(path, separator=_separator(path), infer_schema_length=None, schema_overrides=types)
 
 
 def _separator(path: Path) -> str:

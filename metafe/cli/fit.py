@@ -134,7 +134,13 @@ def _extractor(named: dict[str, Any], max_steps: int | None, parameters: dict[st
 
 
 def _validation(validation: dict[str, float]) -> str:
+    over_classes = (
+        f" over tasks, {validation['class_low']:+.3f} to {validation['class_high']:+.3f} over classes"
+        if "class_low" in validation
+        else ""
+    )
     return (
         f"meta-validation: {validation['score']:.3f} learned, {validation['baseline']:.3f} standardised rows; "
         f"difference {validation['gain']:+.3f}, 95 % interval {validation['low']:+.3f} to {validation['high']:+.3f}"
+        f"{over_classes}"
     )

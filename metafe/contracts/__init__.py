@@ -28,6 +28,7 @@ from metafe.contracts.errors import (
     VersionMismatchWarning,
 )
 from metafe.contracts.hooks import hookimpl
+from metafe.contracts.image_arrays import eight_bit_image, white_of, why_not_image
 from metafe.contracts.images import Channels, ImageBackbone
 from metafe.contracts.input_kinds import is_missing, kind_of_input
 from metafe.contracts.plugin import Plugin
@@ -36,7 +37,7 @@ from metafe.contracts.seeds import Seeds
 from metafe.contracts.spaces import Categorical, Distribution, Float, Int, When
 from metafe.contracts.task_batch import Problem, ProblemKind, TaskBatch, TaskData, collate
 from metafe.contracts.task_source import TaskSource
-from metafe.contracts.unreadable import name_row, name_rows, say_unreadable
+from metafe.contracts.unreadable import first_misfit, name_row, name_rows, say_kind, say_unreadable
 
 if TYPE_CHECKING:
     from metafe.contracts.learner import HeadAlgorithm, Learner, features_of_batch
@@ -104,16 +105,21 @@ __all__ = [
     "collate",
     "content_key",
     "differentiate",
+    "eight_bit_image",
     "features_of_batch",
     "file_key",
+    "first_misfit",
     "hookimpl",
     "is_missing",
     "kind_of_input",
     "name_row",
     "name_rows",
+    "say_kind",
     "say_unreadable",
     "sum_losses",
     "task_loss",
+    "white_of",
+    "why_not_image",
 ]
 
 

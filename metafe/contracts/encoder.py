@@ -17,13 +17,14 @@ class Encoder(Plugin):
     """Base of all encoders, which make arrays of what is none, so that every backbone can take it.
 
     An encoder runs before everything else: once, without gradients and without labels. `MetaFeatureExtractor` keeps the
-    fitted one and applies it in `transform`.
+    fitted one and applies it in `transform`. A search, too, encodes all rows once, before its first trial, so that the
+    parameters of an encoder are not searched.
 
     Attributes
     ----------
     reads : str
-        The kind of input that it is for: ``"image files"``, ``"sound files"``, ``"text"``, ``"table"``, ``"sound"`` or
-        ``"series"``, as `metafe.contracts.kind_of_input` tells them; an encoder for anything else has a word of its own
+        The kind of input that it is for: ``"image files"``, ``"images"``, ``"sound files"``, ``"text"``, ``"table"``,
+        ``"sound"`` or ``"series"``, as `metafe.contracts.kind_of_input` tells them; an encoder for anything else has a word of its own
         and is used where it is named.
     by_default : bool
         False for one of several encoders of a kind, which is used only where it is named.

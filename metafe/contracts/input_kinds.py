@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import Any
 
 import numpy as np
+
+from metafe.contracts.image_arrays import CHANNELS
 
 
 def _suffixes(names: str) -> frozenset[str]:
@@ -25,6 +28,8 @@ SOUND_SUFFIXES = _suffixes("aif aifc aiff au caf flac mp3 oga ogg opus rf64 snd 
 LOOKED_AT = 20
 # A tenth of a second of speech has about as many values; few series that are not sound are as long.
 SHORTEST_SOUND = 1000
+# Fewer pixels are a series of as many channels.
+SMALLEST_IMAGE = 8
 
 
 def kind_of_input(X: Any) -> str:
@@ -39,11 +44,21 @@ def kind_of_input(X: Any) -> str:
     -------
     str
         ``"image files"`` or ``"sound files"`` for a sequence of strings or paths most of which have such suffixes,
-        ``"files"`` for other `os.PathLike` objects, ``"text"`` for a sequence of other strings, with gaps or not,
-        ``"table"`` for a data frame with gaps or columns that are not numbers, ``"sound"`` for a sequence of one-dimensional
-        arrays of unequal lengths of a median of 1000 or more, ``"series"`` for other arrays of unequal lengths, and
-        ``"array"`` for everything else, such as arrays of one length, which can be stacked. Lists of numbers and torch
-        tensors are arrays.
+        ``"files"`` for other `os.PathLike` objects, ``"text"`` for a sequence of other strings, with gaps or not (most rows
+        that are not missing decide; one of another kind is for the encoder to name),
+        ``"table"`` for a data frame with gaps or columns that are not numbers, ``"images"``, ``"sound"`` or ``"series"``
+        for arrays of unequal shapes or with gaps among them, and ``"array"`` for everything else, such as arrays of one
+        shape, which can be stacked. Lists of numbers and torch tensors are arrays.
+
+    Notes
+    -----
+    Of arrays that cannot be stacked, most decide. They are
+
+    - ``"images"`` where they have three dimensions, of which the first or the last is 1, 3 or 4 channels, or two of at least
+      8 pixels and are of type uint8, square, or of heights and widths that most rows do not share: series have as many
+      channels as each other;
+    - ``"sound"`` where they have one dimension, and a median length of 1000 or more;
+    - ``"series"`` otherwise.
 
     Examples
     --------
@@ -55,6 +70,8 @@ def kind_of_input(X: Any) -> str:
     'text'
     >>> kind_of_input([np.zeros(30), np.zeros(40)])
     'series'
+    >>> kind_of_input([np.zeros((30, 20)), np.zeros((25, 40))])
+    'images'
     """
     if is_data_frame(X):
         return "table" if has_words(X) or _has_gaps(X) else "array"
@@ -63,14 +80,15 @@ def kind_of_input(X: Any) -> str:
         return "array"
     # A row that is missing is for the encoder to name.
     looked_at = list(islice((row for row in rows if not is_missing(row)), LOOKED_AT))
-    if looked_at and all(isinstance(row, str | os.PathLike) for row in looked_at):
-        return _kind_of_strings(looked_at)
+    strings = [row for row in looked_at if isinstance(row, str | os.PathLike)]
+    if 2 * len(strings) > len(looked_at):
+        return _kind_of_strings(strings)
     return _kind_of_arrays(rows) if _most(map(_is_numbers, looked_at)) else "array"
 
 
 def is_missing(row: Any) -> bool:
     """Tell whether a row is None, NaN or pandas' NA."""
-    return row is None or type(row).__name__ == "NAType" or (isinstance(row, float) and row != row)
+    return row is None or type(row).__name__ == "NAType" or (isinstance(row, float | np.floating) and row != row)
 
 
 def is_data_frame(X: Any) -> bool:
@@ -119,10 +137,28 @@ def _kind_of_arrays(rows: Sequence[Any]) -> str:
     shapes = [_shape(row) for row in rows if not is_missing(row)]
     if len(set(shapes)) == 1 and len(shapes) == len(rows):
         return "array"
+    if _are_images(rows, shapes):
+        return "images"
     lengths = [shape[0] for shape in shapes if len(shape) == 1]
     # A single row of another shape is for the encoder to name.
     is_sound = 2 * len(lengths) > len(shapes) and np.median(lengths) >= SHORTEST_SOUND
     return "sound" if is_sound else "series"
+
+
+def _are_images(rows: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> bool:
+    n_coloured = sum(len(shape) == 3 and not {shape[0], shape[2]}.isdisjoint(CHANNELS) for shape in shapes)
+    planes = [shape for shape in shapes if len(shape) == 2 and min(shape) >= SMALLEST_IMAGE]
+    if 2 * (n_coloured + len(planes)) <= len(shapes):
+        return False
+    if n_coloured > len(planes) or _most(_is_uint8(row) for row in rows if not is_missing(row)):
+        return True
+    sides_differ = all(2 * max(Counter(sides).values()) <= len(planes) for sides in zip(*planes, strict=True))
+    return sides_differ or _most(height == width for height, width in planes)
+
+
+def _is_uint8(row: Any) -> bool:
+    """Tell whether a row is an array of NumPy or torch of this type."""
+    return str(getattr(row, "dtype", "")).endswith("uint8")
 
 
 def _is_numbers(row: Any) -> bool:

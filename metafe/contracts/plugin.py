@@ -22,10 +22,14 @@ class Plugin(BaseEstimator):
         ``"backbone"``, ``"algorithm"``, ``"task source"``, ``"augmentation"`` or ``"encoder"``; set by the base of each kind.
     name : str
         Short lower-case name, unique within the kind.
+    named_parameter : str or None
+        Parameter whose value may follow the name after a colon, for plugins that stand for a family of models:
+        ``"timm:resnet18"`` is ``Timm(model="resnet18")`` where this is ``"model"``. None for others.
     """
 
     kind: ClassVar[str]
     name: ClassVar[str]
+    named_parameter: ClassVar[str | None] = None
 
     def search_space(self, problem: Problem) -> SearchSpace:
         """Declare the parameters worth searching for a problem.

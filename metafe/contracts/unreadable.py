@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from metafe.contracts.input_kinds import is_missing
 
 N_NAMED = 5
 
@@ -46,6 +48,56 @@ def name_rows(reasons: Mapping[int, str], rows: Sequence[Any] = ()) -> str:
     named = [f"{name_row(i, rows)} ({reasons[i]})" for i in sorted(reasons)[:N_NAMED]]
     more = [f"and {len(reasons) - N_NAMED} more"] if len(reasons) > N_NAMED else []
     return "; ".join(named + more)
+
+
+def say_kind(row: Any) -> str:
+    """Return what a message calls a row of another kind than it should be.
+
+    Parameters
+    ----------
+    row : object
+
+    Examples
+    --------
+    >>> say_kind(3), say_kind(float("nan"))
+    ('a int', 'missing')
+    """
+    return "missing" if is_missing(row) else f"a {type(row).__name__}"
+
+
+def first_misfit(rows: Iterable[Any], why_not: Callable[[Any], str | None]) -> tuple[int, str] | None:
+    """Return the first row of another kind than it should be, unless most rows are of the right one.
+
+    Where most are, an encoder takes the others for rows that cannot be read, as it does those that are missing.
+
+    Parameters
+    ----------
+    rows : iterable
+    why_not : callable
+        Takes a row, and returns what it is in place of what it should be, or None where it is.
+
+    Returns
+    -------
+    tuple of int and str, or None
+        Its position and what it is; None where most of the rows that are not missing are of the right kind.
+
+    Examples
+    --------
+    >>> def why_no_string(row):
+    ...     return None if isinstance(row, str) else say_kind(row)
+    >>> first_misfit(["one", None, 3, "four"], why_no_string)
+    >>> first_misfit(["one", 2, 3, None], why_no_string)
+    (1, 'a int')
+    """
+    n_fitting, others = 0, []
+    for i, row in enumerate(rows):
+        if is_missing(row):
+            continue
+        if reason := why_not(row):
+            others.append((i, reason))
+        else:
+            n_fitting += 1
+    return others[0] if others and n_fitting <= len(others) else None
 
 
 def say_unreadable(owner: str, what: str, become: str, reasons: Mapping[int, str], rows: Sequence[Any]) -> str:

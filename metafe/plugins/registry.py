@@ -231,7 +231,8 @@ def resolve(kind: str, spec: str | Plugin) -> Plugin:
     kind : {"backbone", "algorithm", "task source", "augmentation", "encoder"}
         What is wanted.
     spec : str or Plugin
-        A string is shorthand for the plugin of that name with its defaults.
+        A string is shorthand for the plugin of that name with its defaults, or, as ``"name:value"``, with a value of its
+        `named_parameter`.
 
     Returns
     -------
@@ -241,16 +242,30 @@ def resolve(kind: str, spec: str | Plugin) -> Plugin:
     Raises
     ------
     UnknownPluginError
-        Nothing of that name, or an object of another type.
+        Nothing of that name, a value after one that takes none, or an object of another type.
     """
     if isinstance(spec, str):
-        return registry().get(kind, spec)()
+        return _of_name(kind, spec)
     if isinstance(spec, _KINDS[kind][1]):
         return spec
     raise UnknownPluginError(
         f"{kind.capitalize()} must be a name or an object of a subclass of {_KINDS[kind][1].__name__}; "
         f"got {spec!r}. {suggest('', registry().names(kind))}"
     )
+
+
+def _of_name(kind: str, spec: str) -> Plugin:
+    name, colon, value = spec.partition(":")
+    plugin = registry().get(kind, name)
+    if not colon:
+        return plugin()
+    if plugin.named_parameter is None or not value:
+        takes = "no value" if plugin.named_parameter is None else f"its {plugin.named_parameter}"
+        raise UnknownPluginError(
+            f"{kind.capitalize()} {name!r} must be followed by {takes} after a colon; got {spec!r}. Pass an object to set "
+            "parameters."
+        )
+    return plugin(**{plugin.named_parameter: value})
 
 
 def kind_of(cls: Any) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
+import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
@@ -271,10 +272,11 @@ def _verdict(
     learned = next((row for row in rows if row.trial not in by_hand), None)
     if learned is None:
         return f"{winner.name} (baseline): {winner.score:.3f}; {_why_no_others(trials)}."
+    over_classes = f"; at least {learned.class_low:+.3f} over classes" if np.isfinite(learned.class_low) else ""
     return (
         f"{winner.name} (baseline): {winner.score:.3f}; nothing was surely better on held-out tasks and classes. The best "
         f"other, {learned.name} (trial {learned.trial}), has {learned.gain:+.3f} (95 % interval {learned.low:+.3f} to "
-        f"{learned.high:+.3f})."
+        f"{learned.high:+.3f} over tasks{over_classes})."
     )
 
 

@@ -167,8 +167,9 @@ def effective_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     spelt = {"augment": "auto"} | flat_parameters(parameters)
     for parameter, kind in KINDS.items():
         if isinstance(spelt.get(parameter), str) and spelt[parameter] != "auto":
-            defaults = registry().get(kind, spelt[parameter])().get_params(deep=False)
-            spelt = {f"{parameter}__{name}": plain(value) for name, value in defaults.items()} | spelt
+            plugin = resolve(kind, spelt[parameter])
+            values = {f"{parameter}__{name}": plain(value) for name, value in plugin.get_params(deep=False).items()}
+            spelt = values | spelt | {parameter: plugin.name}
     if isinstance(spelt.get("algorithm"), str) and spelt.get("learning_rate", "auto") == "auto":
         algorithm = registry().get("algorithm", spelt["algorithm"])()
         spelt["learning_rate"] = own_learning_rate(algorithm, spelt.get("optimizer", "auto"))

@@ -20,6 +20,7 @@ from metafe.contracts import (
     Seeds,
     TaskData,
     TrainingInterruptedWarning,
+    UnreadableRowWarning,
 )
 from metafe.encoding import choose_encoder, fit_and_encode
 from metafe.extractor import MetaFeatureExtractor, seed_from
@@ -146,12 +147,16 @@ def refit(estimator: MetaFeatureSearchCV, objective: Objective, X: Any, y: Any, 
         # The winner has been judged as it is, on more than one split.
         warnings.simplefilter("ignore", FeatureQualityWarning)
         warnings.simplefilter("ignore", AdaptedSettingWarning)
+        # They were named when the search began.
+        warnings.simplefilter("ignore", UnreadableRowWarning)
         chosen.until(objective.deadline).fit(X, y, groups=groups)
     estimator.best_estimator_ = MetaFeatureExtractor(**chosen.get_params(deep=False))
     fitted = {name: value for name, value in vars(chosen).items() if name != "_deadline"}
     estimator.best_estimator_.__dict__.update(fitted)
     if estimator.final_estimator is not None:
-        features = estimator.best_estimator_.transform(X)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnreadableRowWarning)
+            features = estimator.best_estimator_.transform(X)
         estimator.final_estimator_ = clone(estimator.final_estimator).fit(features, y)
 
 

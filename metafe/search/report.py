@@ -144,9 +144,10 @@ def _finalists(report: Report) -> str:
         return ""
     said = (
         "The best trials and baselines, judged again on tasks that no trial was chosen by. A searched trial wins only where "
-        "the interval of its gain over the best baseline lies above zero."
+        "the interval of its gain over the best baseline lies above zero, and so does what the gain is at least over held-out "
+        "classes, where there are some."
     )
-    columns = ("trial", "features", "score", "gain over the best baseline", "95 % interval of the gain")
+    columns = ("trial", "features", "score", "gain over the best baseline", "95 % interval of the gain", "over classes")
     rows = [_finalist_cells(finalist) for finalist in report.search.finalists_]
     return table(said, columns, rows)
 
@@ -155,7 +156,8 @@ def _finalist_cells(row: Finalist) -> tuple[str, ...]:
     name = f"{row.name} (baseline)" if row.is_baseline else row.name
     interval = f"{row.low:+.3f} to {row.high:+.3f}" if np.isfinite([row.low, row.high]).all() else "unknown"
     gain = f"{row.gain:+.3f}" if np.isfinite(row.gain) else "unknown"
-    return str(row.trial), name, _with_interval(row.score, row.interval), gain, interval
+    over_classes = f"at least {row.class_low:+.3f}" if np.isfinite(row.class_low) else "unknown"
+    return str(row.trial), name, _with_interval(row.score, row.interval), gain, interval, over_classes
 
 
 def _leaderboard(report: Report, folder: Path) -> str:

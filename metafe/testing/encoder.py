@@ -72,7 +72,7 @@ class EncoderContract(PluginContract):
         assert plugin.reads, "reads must say for which kind of input the encoder is."
 
     def test_rows_are_of_the_kind_it_reads(self, plugin: Encoder, rows: Any) -> None:
-        known = {"image files", "sound files", "text", "table", "sound", "series"}
+        known = {"image files", "images", "sound files", "text", "table", "sound", "series"}
         assert plugin.reads not in known or kind_of_input(rows) == plugin.reads
 
     def test_fit_returns_itself_and_leaves_parameters(self, plugin: Encoder, rows: Any) -> None:

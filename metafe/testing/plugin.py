@@ -36,6 +36,9 @@ class PluginContract:
     def test_name_can_be_typed(self, plugin: Plugin) -> None:
         assert is_plain_name(type(plugin).name), "name must be lower-case letters, digits, dashes and underscores."
 
+    def test_value_after_the_name_is_a_parameter(self, plugin: Plugin) -> None:
+        assert type(plugin).named_parameter in {None, *_parameters(plugin)}
+
     def test_name_stands_for_defaults(self, plugin: Plugin) -> None:
         assert isinstance(type(plugin)(), type(plugin)), "A string stands for the plugin with its defaults."
 

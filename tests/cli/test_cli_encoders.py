@@ -145,8 +145,34 @@ def test_a_further_column_beside_text_is_named(cli: Any, texts: Path, tmp_path: 
     pl.read_csv(texts).with_columns(number=1).write_csv(texts)
     transform = ("transform", tmp_path / "out", texts, "--target", "topic", "-o", tmp_path / "features.csv")
     error = cli.fail(*transform)
-    assert "a single column of text beside target and groups, as in fit; got 'text', 'number'." in error
+    assert "a single column of text beside target and groups; got 'text', 'number'." in error
     cli.succeed(*transform, "--ignore", "number")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize("written", [["007", "12", "0"], ["true", "false", "true"], ["1.50", "", "2"]], ids=str)
+def test_a_column_that_is_text_to_the_extractor_is_text_whatever_is_written_in_it(
+    cli: Any, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, written: list[str]
+) -> None:
+    cli.succeed("fit", texts, "--target", "topic", "-o", tmp_path / "out", *cli.TRAIN_A_MOMENT)
+    new = tmp_path / f"new{suffix}"
+    if suffix == ".csv":
+        new.write_text("\n".join(["text", *(text or '""' for text in written)]) + "\n")
+    else:
+        pl.DataFrame({"text": [float(len(text)) for text in written]}).write_parquet(new)
+    seen: list[str] = []
+    encode = WordCounts.encode
+    monkeypatch.setattr(WordCounts, "encode", lambda self, X: (seen.extend(X), encode(self, X))[1])
+    cli.succeed("transform", tmp_path / "out", new, "-o", tmp_path / "features.csv")
+    assert len(pl.read_csv(tmp_path / "features.csv")) == 3
+    assert seen == (written if suffix == ".csv" else [f"{len(text)}.0" for text in written])
+
+
+def test_a_named_encoder_of_text_reads_digits(cli: Any, texts: Path, tmp_path: Path) -> None:
+    pl.read_csv(texts).with_columns(text=pl.arange(120)).write_csv(texts)
+    named = ("-p", "encoder=test-word-counts", *cli.TRAIN_A_MOMENT)
+    cli.succeed("fit", texts, "--target", "topic", "-o", tmp_path / "out", *named)
+    assert isinstance(metafe.load(tmp_path / "out").encoder_, WordCounts)
 
 
 def test_a_search_reads_them_too(cli: Any, texts: Path, tmp_path: Path) -> None:

@@ -82,6 +82,9 @@ def test_a_gain_on_some_classes_alone_is_not_sure(objective, judged_as):
     judged_as({0: 0.6, 1: 0.7}, {1: [-0.5, 0.5] * 4})
     finals = judge_finalists([trial(0, 0.6, "LDA"), trial(1, 0.7)], objective)
     assert finals.winner.name == "LDA"
+    (other,) = [row for row in finals.finalists if row.trial == 1]
+    assert other.class_low < 0 < other.low, "Classes decide."
+    assert f"to {other.high:+.3f} over tasks; at least {other.class_low:+.3f} over classes)." in finals.verdict
 
 
 def test_what_wins_is_judged_against_the_baseline_that_is_best_afresh(objective, judged_as):

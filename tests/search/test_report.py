@@ -103,6 +103,7 @@ def test_the_page_says_what_won_and_by_how_much(found, written):
     html, _ = written
     assert found.verdict_ in unescape(html)
     finalists = section(html, "Finalists")
+    assert "over classes" in finalists
     for row in found.finalists_:
         assert f"{row.score:.3f} ± {row.interval:.3f}" in finalists
     gains = section(html, "Leaderboard")

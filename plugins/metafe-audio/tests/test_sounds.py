@@ -3,11 +3,13 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
 import torch
 from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, MfccTimes, sounds
+from sklearn.base import clone
 
 from metafe import MetaFeatureExtractor
 from metafe.contracts import InvalidInputError, InvalidParameterError, Seeds, UnreadableRowWarning
@@ -214,8 +216,8 @@ def test_nothing_to_read_is_an_error(tmp_path):
         (LogMelOfArrays(), ["a.wav"]),
         (LogMelOfArrays(), [np.zeros((2, 3000))]),
         (LogMelOfArrays(), [[0.0, 1.0]]),
-        (MfccMeans(), [None]),
-        (MfccTimes(), [None]),
+        (MfccMeans(), ["a.wav", 3]),
+        (MfccTimes(), [None, 3]),
     ],
     ids=str,
 )
@@ -224,6 +226,22 @@ def test_what_is_no_clip_is_refused(encoder, rows):
     assert reason.startswith(f"{encoder.name} needs ")
     with pytest.raises(InvalidInputError, match="needs"):
         encoder.fit(rows, Seeds(0))
+
+
+@pytest.mark.parametrize("encoder", [LogMel(), MfccMeans(), MfccTimes(), LogMelOfArrays(sample_rate=RATE)], ids=str)
+@pytest.mark.parametrize(
+    ("misfit", "why"), [(None, "missing"), (float("nan"), "missing"), (np.nan, "missing"), ({}, "a dict")], ids=str
+)
+def test_a_row_of_another_kind_is_one_that_cannot_be_read(files, tones, encoder, misfit, why):
+    clips = tones[0] if isinstance(encoder, LogMelOfArrays) else files
+    rows = [*clips[:2], misfit, *clips[2:4]]
+    with pytest.warns(UnreadableRowWarning, match=rf"1 of 5 clips, which are zeros: row 2 \({why}\)\.") as caught:
+        descriptions = encoded(encoder, rows)
+    assert len(caught) == 1
+    assert not descriptions[2].any()
+    assert descriptions[[0, 1, 3, 4]].reshape(4, -1).any(axis=1).all()
+    with pytest.raises(InvalidInputError, match=rf"; row 2, cannot \({why}\)"):
+        encoded(clone(encoder).set_params(errors="raise"), rows)
 
 
 @pytest.mark.parametrize(
@@ -267,6 +285,26 @@ def test_mfcc_means_are_those_of_librosa(files):
     coefficients = mfcc(S=bands, n_mfcc=13)
     np.testing.assert_allclose(statistics[0, :13], coefficients.mean(1), rtol=1e-3, atol=1e-2)
     np.testing.assert_allclose(statistics[0, 13:], coefficients.std(1), rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("encoder", [MfccMeans(deviations=True), MfccTimes()], ids=str)
+@pytest.mark.parametrize("n_samples", [1, 127, 128, 511, 512])
+def test_a_clip_below_the_window_is_described_in_silence(make_tone, tmp_path, encoder, n_samples):
+    clip, path = make_tone(900, 0.5)[1003 : 1003 + n_samples], tmp_path / "short.wav"
+    soundfile.write(path, clip, RATE, subtype="FLOAT")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        described = encoded(encoder, [path])
+    # Of a spectrogram the windows count that the clip itself reaches, not those of what it is padded with.
+    bands = encoder.decibels(clip / np.abs(clip).max())
+    assert bands.shape == (40, 1 + n_samples // 128)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        power = librosa.feature.melspectrogram(
+            y=clip / np.abs(clip).max(), sr=RATE, n_fft=512, win_length=256, hop_length=128, n_mels=40
+        )
+    np.testing.assert_allclose(bands, np.maximum(10 * np.log10(power / power.max() + 1e-30) + 80, 0), atol=1e-3)
+    assert np.isfinite(described).all()
 
 
 def glide(seconds, silence=0.0):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import pickle
+import re
+import runpy
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from metafe_audio import LogMel, LogMelOfArrays, MfccMeans, MfccTimes
 
 import metafe
@@ -110,6 +114,27 @@ def test_saved_features_of_arrays_are_the_same_in_another_process(tmp_path, tone
 def test_a_fitted_extractor_can_be_pickled(files, tones):
     fitted = extractor().fit(files, tones[1])
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(files[:5]), fitted.transform(files[:5]))
+
+
+def test_the_example_learns_from_a_folder_of_spoken_digits(make_tone, tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for digit in range(10):
+        for speaker in ("ann", "bob", "cem", "dan"):
+            for i in range(4):
+                clip = make_tone(300 + 150 * digit + 20 * rng.random(), 0.3)
+                soundfile.write(tmp_path / f"{digit}_{speaker}_{i}.wav", clip, 8000)
+    example = Path(__file__).parents[1] / "examples" / "spoken_digits.py"
+    monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path), "--max-steps", "1", "--episodes", "10"])
+    with warnings.catch_warnings():
+        # Of features that are learned in a step.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        runpy.run_path(str(example), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert re.findall(r"(.*): [01]\.\d+ ± ", printed) == ["conv4 on spectrograms", "MFCC means"]
+    monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path / "nothing")])
+    with pytest.raises(SystemExit):
+        runpy.run_path(str(example), run_name="__main__")
+    assert "must hold files such as 7_jackson_32.wav" in capsys.readouterr().err
 
 
 class TestDistribution(DistributionContract):

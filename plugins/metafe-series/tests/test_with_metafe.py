@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+import warnings
 
 import metafe_series
 import numpy as np
@@ -14,6 +15,8 @@ from metafe_series import MiniRocket, Series
 from sklearn.frozen import FrozenEstimator
 
 import metafe
+from metafe.contracts import Problem, When
+from metafe.plugins import resolve
 from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
@@ -70,6 +73,29 @@ def test_few_labelled_series_are_enough_to_predict(waves):
     rows, y = waves
     classifier = metafe.FewShotClassifier(FrozenEstimator(extractor("minirocket").fit(rows, y)))
     assert (classifier.fit(rows[:15], y[:15]).predict(rows[15:]) == y[15:]).mean() > 0.5, "Chance is a fifth."
+
+
+@pytest.mark.parametrize("names", [["dilated-conv", "inception-time"], ["minirocket"]], ids=["trained", "frozen"])
+def test_a_search_tries_each_backbone_over_its_own_space(waves, names):
+    rows, y = waves[0][:60], waves[1][:60]
+    template = metafe.MetaFeatureExtractor(tasks="classes", max_steps=1, validation_fraction=0, device="cpu")
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=names, n_trials=9, sampler="random", refit=False, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in a step.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(rows, y)
+    assert not {trial.state.name for trial in search.study_.trials} - {"COMPLETE", "PRUNED"}
+    tried = {name for trial in search.study_.trials for name in trial.params}
+    for name in names:
+        declared = resolve("backbone", name).search_space(Problem("classification", (2, 20), 5))
+        # Others depend on what was drawn.
+        unconditional = {
+            f"{name}.{parameter}" for parameter, values in declared.items() if not isinstance(values, When)
+        }
+        assert unconditional
+        assert unconditional <= tried
 
 
 class TestDistribution(DistributionContract):

@@ -244,13 +244,15 @@ def test_cells_that_cannot_be_read_may_be_an_error():
     [
         (pd.DataFrame({"x": [[1], [2]]}), "got mixed values in 'x'. Cast or drop"),
         (pl.DataFrame({"x": [dt.time(1), dt.time(2)]}), "got time values in 'x'"),
+        (pl.DataFrame({"x": [{"a": 1}, {"a": 2}]}), "got Struct values in 'x'. Cast or drop"),
+        (pl.DataFrame({"x": [[1], [2]]}, schema={"x": pl.Array(pl.Int64, 1)}), "got Array values in 'x'"),
         (pd.DataFrame({"x": [1j, 2j]}), "got complex values in 'x'"),
         (pd.DataFrame([[1, 2], [3, 4]], columns=["a", "a"]), r"got \['a'\] more than once"),
         (pd.DataFrame({"x": [1, 1], "y": [None, None]}), "a column that differs between rows; got 2 rows"),
         (pd.DataFrame({"x": [np.inf, np.inf]}), "a column that differs"),
         (pd.DataFrame({"x": [None, None]}), "a column that differs"),
     ],
-    ids=["lists", "times", "complex", "names", "constant", "infinite", "empty"],
+    ids=["lists", "times", "structures", "arrays", "complex", "names", "constant", "infinite", "empty"],
 )
 def test_a_table_that_cannot_be_used_is_refused(frame, message):
     with pytest.raises(InvalidInputError, match=message):

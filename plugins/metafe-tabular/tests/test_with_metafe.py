@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import subprocess
 import sys
+import warnings
 
 import metafe_tabular
 import numpy as np
@@ -13,7 +15,8 @@ import pytest
 from metafe_tabular import TabICL, Table, TabPFN
 
 import metafe
-from metafe.contracts import Seeds
+from metafe.contracts import Problem, Seeds, When
+from metafe.plugins import resolve
 from metafe.testing import DistributionContract
 
 LOAD_AND_TRANSFORM = """
@@ -103,6 +106,29 @@ def test_few_labelled_rows_of_a_table_are_enough_to_predict(table):
     assert (classifier.predict(frame[25:]) == y[25:]).mean() > 0.3, "Chance is a fifth."
 
 
+def test_a_search_tries_each_backbone_over_its_own_space(table):
+    rows, y = table
+    template = metafe.MetaFeatureExtractor(tasks="classes", max_steps=1, validation_fraction=0, device="cpu")
+    names = ["ft-transformer", "tabular-resnet"]
+    search = metafe.MetaFeatureSearchCV(
+        template, backbones=names, algorithms=["protonet"], n_trials=9, sampler="random", refit=False, random_state=0
+    )
+    with warnings.catch_warnings():
+        # Of features that are learned in a step.
+        warnings.simplefilter("ignore", metafe.MetafeWarning)
+        search.fit(rows, y)
+    assert not {trial.state.name for trial in search.study_.trials} - {"COMPLETE", "PRUNED"}
+    tried = {name for trial in search.study_.trials for name in trial.params}
+    for name in names:
+        declared = resolve("backbone", name).search_space(Problem("classification", (12,), 5))
+        # Others depend on what was drawn.
+        unconditional = {
+            f"{name}.{parameter}" for parameter, values in declared.items() if not isinstance(values, When)
+        }
+        assert unconditional
+        assert unconditional <= tried
+
+
 class TestDistribution(DistributionContract):
     distribution = "metafe-tabular"
     package = "metafe_tabular"
@@ -112,5 +138,7 @@ class TestDistribution(DistributionContract):
     }
     heavy = ["skrub", "polars", "rtdl_num_embeddings", "rtdl_revisiting_models", "tabicl", "tabpfn"]
 
-    @pytest.mark.skip(reason="it reads a table and weights that users bring")
-    def test_its_readme_prints_what_it_says(self, tmp_path, monkeypatch): ...
+    def test_its_readme_prints_what_it_says(self, tmp_path, monkeypatch, save_tabicl):
+        # Users bring the published weights, of the same name.
+        shutil.copy(save_tabicl(max_classes=10), tmp_path / "tabicl-classifier-v2-20260212.ckpt")
+        super().test_its_readme_prints_what_it_says(tmp_path, monkeypatch)

@@ -160,6 +160,21 @@ def test_only_the_first_unreadable_rows_are_named(encoder):
         assert encoded(encoder, ["none"] * 8).shape == (8, 16)
 
 
+@pytest.mark.parametrize(
+    ("misfit", "why"),
+    [(None, "missing"), (float("nan"), "missing"), (3, "a int"), (np.full((9, 9), -1.0), "float64 from -1 to -1")],
+    ids=str,
+)
+def test_a_row_of_another_kind_is_one_that_cannot_be_read(saved, encoder, images, misfit, why):
+    rows = [images[0], misfit, images[1]]
+    with pytest.warns(UnreadableRowWarning, match=rf"1 of 3 rows, which are zeros: row 1 \({why}\)\."):
+        embeddings = encoded(encoder, rows)
+    assert not embeddings[1].any()
+    np.testing.assert_array_equal(embeddings[[0, 2]], encoded(encoder, images[:2]))
+    with pytest.raises(InvalidInputError, match=rf"; row 1 is not one \({why}\)"):
+        encoded(ImageEncoder(saved("vit"), errors="raise"), rows)
+
+
 def test_a_file_that_is_repaired_is_read(encoder, images, tmp_path):
     path = tmp_path / "image.png"
     with pytest.warns(UnreadableRowWarning):
@@ -230,7 +245,7 @@ def test_unreadable_rows_can_be_an_error(saved, image_files):
         ("a.png", "got a str"),
         (3, "got a int"),
         ([], "got none"),
-        ([None], "row 0 is a NoneType"),
+        ([3], "row 0 is a int"),
         (np.zeros((3, 5)), r"row 0 is an array of shape \(5,\)"),
         (np.zeros((2, 9, 9, 7)), r"row 0 is an array of shape \(9, 9, 7\)"),
         (np.zeros((2, 0, 9)), r"row 0 is an array of shape \(0, 9\)"),

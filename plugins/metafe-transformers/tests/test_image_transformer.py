@@ -100,7 +100,8 @@ def test_parts_are_of_a_constant_size(n_rows):
 
 def test_a_frozen_model_gives_what_it_gives_on_standardised_images(saved, square):
     backbone = ImageTransformer(saved("vit"), "frozen").fit(square, None, Seeds(0))
-    means, scales = (getattr(square, of)(axis=(0, 2, 3), keepdims=True) for of in ("mean", "std"))
+    # By the statistics of the saved processor.
+    means = scales = 255 * 0.5
     standardised = torch.from_numpy(((square - means) / scales).astype(np.float32))
     with torch.no_grad():
         expected = built(ImageTransformer(saved("vit"), "full"), square)(standardised)
@@ -114,13 +115,24 @@ def test_an_image_is_computed_once_by_a_frozen_model(saved, square, monkeypatch)
     np.testing.assert_array_equal(clone(backbone).fit(square, None, Seeds(1)).encode(square[::-1]), first[::-1])
 
 
-def test_poolings_and_training_rows_of_a_frozen_model_have_rows_of_their_own(saved, square):
-    first, second, third = (
-        ImageTransformer(saved("vit"), "frozen", pooling=pooling).fit(rows, None, Seeds(0)).encode(square)
-        for pooling, rows in [("mean", square), ("cls", square), ("mean", square // 2)]
+def test_poolings_of_a_frozen_model_have_rows_of_their_own_and_training_rows_have_not(saved, square, monkeypatch):
+    first, second = (
+        ImageTransformer(saved("vit"), "frozen", pooling=pooling).fit(square, None, Seeds(0)).encode(square)
+        for pooling in ("mean", "cls")
     )
     assert not np.allclose(first, second)
-    assert not np.allclose(first, third)
+    monkeypatch.setattr(network.PooledVision, "forward", None)
+    again = ImageTransformer(saved("vit"), "frozen").fit(square[:2] // 2, None, Seeds(0)).encode(square)
+    np.testing.assert_array_equal(again, first)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_frozen_model_scales_by_its_training_rows_where_nobody_knows_what_is_white(saved, square, channels):
+    images = square[:, :channels] - 100.0
+    backbone = ImageTransformer(saved("vit"), "frozen").fit(images, None, Seeds(0))
+    np.testing.assert_allclose(backbone.channel_means_, images.mean(axis=(0, 2, 3)))
+    backbone.fit(square[:, :channels] / 255, None, Seeds(0))
+    np.testing.assert_allclose(backbone.channel_means_, [0.5] * channels)
 
 
 def test_a_network_without_linear_layers_takes_no_additions(saved, square):
@@ -148,3 +160,10 @@ def test_without_peft_the_error_says_what_to_install(saved, square, monkeypatch)
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(MissingDependencyError, match=r"pip install metafe-transformers\[lora\]"):
         built(ImageTransformer(saved("vit")), square)
+
+
+def test_a_hub_that_cannot_be_reached_does_not_advise_a_model_of_text(square, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(MissingDependencyError, match="copy the model and pass model='its/folder'") as refusal:
+        ImageTransformer("someone/no-such-model").fit(square, None, Seeds(0))
+    assert "minilm" not in str(refusal.value)

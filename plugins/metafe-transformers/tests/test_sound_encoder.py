@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
-from metafe_transformers import SoundEncoder, frozen, sound_encoder
+from metafe_transformers import SoundEncoder, SoundInputs, frozen, sound_encoder
 
 from metafe.contracts import (
     InvalidInputError,
@@ -162,6 +162,18 @@ def test_a_clip_that_the_extractor_does_not_take_ends_nothing(encoder, clips, mo
         embeddings = encoded(encoder, clips)
     assert not embeddings[1].any()
     assert embeddings[[0, 2, 3, 4, 5]].any(axis=1).all()
+
+
+@pytest.mark.parametrize(
+    ("misfit", "why"), [(None, "missing"), (float("nan"), "missing"), ([0.0, 1.0], "a list")], ids=str
+)
+def test_a_row_of_another_kind_is_one_that_cannot_be_read(saved, clips, misfit, why):
+    rows = [*clips, misfit]
+    for encoder in (SoundEncoder(saved("wav2vec2")), SoundInputs(saved("wav2vec2"))):
+        with pytest.warns(UnreadableRowWarning, match=rf"1 of 7 rows, which are zeros: row 6 \({why}\)\."):
+            assert not encoded(encoder, rows)[6].any()
+        with pytest.raises(InvalidInputError, match=rf"; row 6 is not one \({why}\)"):
+            encoded(encoder.set_params(errors="raise"), rows)
 
 
 def test_clips_of_which_none_can_be_read_are_zeros(encoder):

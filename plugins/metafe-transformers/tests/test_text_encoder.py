@@ -52,7 +52,9 @@ def test_a_long_text_is_cut(model):
 @pytest.mark.parametrize("missing", [None, float("nan"), np.nan, pd.NA])
 def test_missing_texts_are_zeros_and_named_once(model, texts, missing):
     rows = [missing, *texts, missing]
-    with pytest.warns(UnreadableRowWarning, match=r"2 of 10 are missing and become zeros: rows 0, 9\.") as caught:
+    with pytest.warns(
+        UnreadableRowWarning, match=r"2 of 10 texts, which are zeros: row 0 \(missing\); row 9"
+    ) as caught:
         embeddings = TextEncoder(model).fit(rows, Seeds(0)).encode(rows)
     assert len(caught) == 1
     assert not embeddings[[0, 9]].any()
@@ -60,12 +62,22 @@ def test_missing_texts_are_zeros_and_named_once(model, texts, missing):
 
 
 def test_only_the_first_missing_texts_are_named(model):
-    with pytest.warns(UnreadableRowWarning, match=r"7 of 8 .* rows 1, 2, 3, 4, 5, \.\.\.\. Fill"):
+    with pytest.warns(UnreadableRowWarning, match=r"7 of 8 .* row 5 \(missing\); and 2 more\."):
         encoded(TextEncoder(model), ["card"] + [None] * 7)
 
 
+def test_a_row_that_is_no_text_is_zeros_and_named(model, texts):
+    rows = [*texts, 3.5]
+    with pytest.warns(UnreadableRowWarning, match=r"1 of 9 texts, which are zeros: row 8 \(a float\)\."):
+        embeddings = encoded(TextEncoder(model), rows)
+    assert not embeddings[8].any()
+    np.testing.assert_array_equal(embeddings[:8], encoded(TextEncoder(model), texts))
+
+
 def test_missing_texts_can_be_an_error(model):
-    with pytest.raises(InvalidInputError, match=r"^text-encoder needs a string in each row; rows 1 are missing\."):
+    with pytest.raises(
+        InvalidInputError, match=r"^text-encoder needs rows that can be read; row 1 is not one \(missing"
+    ):
         encoded(TextEncoder(model, errors="raise"), ["card", None])
 
 

@@ -42,6 +42,16 @@ def paths(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def arrays(paths):
+    """What the files show, in colour and grey."""
+    shown = []
+    for i, path in enumerate(paths):
+        with Image.open(path) as file:
+            shown.append(np.asarray(file.convert("RGB" if i % 4 else "L")))
+    return shown
+
+
+@pytest.fixture(scope="session")
 def images():
     """64 colour images of four classes, ``(64, 3, 16, 12)`` uint8."""
     rng = np.random.default_rng(0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from metafe_vision import ColourJitter, HorizontalFlip, ImageFiles, RandomCrop, ResNet12
+from metafe_vision import ColourJitter, HorizontalFlip, ImageArrays, ImageFiles, RandomCrop, ResNet12
 
 from metafe.testing import AugmentationContract, BackboneContract, EncoderContract, example_rows
 
@@ -23,6 +23,18 @@ class TestImageFiles(EncoderContract):
     @pytest.fixture
     def rows(self, paths):
         return paths
+
+
+class TestImageArrays(EncoderContract):
+    @pytest.fixture(
+        params=[ImageArrays(), ImageArrays(side=9, channels=3, resize="stretch")], ids=["defaults", "stretch"]
+    )
+    def plugin(self, request):
+        return request.param
+
+    @pytest.fixture
+    def rows(self, arrays):
+        return arrays
 
 
 class TestResNet12(BackboneContract):

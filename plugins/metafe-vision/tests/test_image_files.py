@@ -233,8 +233,27 @@ def test_errors_raise_names_the_row(bad):
         encoder.encode(bad)
 
 
+@pytest.mark.parametrize(
+    ("misfit", "why"), [(None, "missing"), (float("nan"), "missing"), (3, "a int"), (b"a.png", "a bytes")], ids=str
+)
+def test_a_row_that_is_no_path_is_one_that_cannot_be_read(paths, misfit, why):
+    rows = [*paths, misfit]
+    assert kind_of_input(rows) == "image files"
+    with pytest.warns(
+        UnreadableRowWarning, match=rf"1 of 13 files, which are black images: row 12 \({why}\)\."
+    ) as caught:
+        images = encode(rows)
+    assert len(caught) == 1
+    assert not images[12].any()
+    np.testing.assert_array_equal(images[:12], encode(paths))
+    with pytest.raises(InvalidInputError, match=rf"row 12, cannot \({why}\)"):
+        encode(rows, errors="raise")
+
+
 def test_nothing_to_look_at_is_an_error():
-    with pytest.raises(InvalidInputError, match=r"got 2, and none of 2 that were looked at can, such as 'a\.png'"):
+    with pytest.raises(
+        InvalidInputError, match=r"got 2, and none of 2 that were looked at can, such as row 0, 'a\.png'"
+    ):
         ImageFiles().fit(["a.png", "b.png"], Seeds(0))
 
 

@@ -125,7 +125,7 @@ class TestDistribution(DistributionContract):
     distribution = "metafe-vision"
     package = "metafe_vision"
     plugins = {
-        "encoder": ["image-files"],
+        "encoder": ["image-arrays", "image-files"],
         "backbone": ["resnet12", "timm", "torchvision"],
         "augmentation": ["colour-jitter", "horizontal-flip", "random-crop"],
     }

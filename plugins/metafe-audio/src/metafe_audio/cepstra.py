@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from metafe.contracts import InvalidParameterError, check_sizes
-from metafe_audio.sounds import RANGE, Errors, Sounds, why_no_path
+from metafe_audio.sounds import RANGE, Errors, Sounds
 
 # Below the loudest band of a clip, in decibels; where all bands are fainter, at either end, nobody speaks.
 SPEECH_RANGE = 35.0
@@ -32,9 +32,6 @@ class _Cepstra(Sounds):
                 f"{self.name} n_coefficients must be at most n_mels={self.n_mels}; got {self.n_coefficients}. Lower it."
             )
 
-    def _why_no_clip(self, row: Any) -> str | None:
-        return why_no_path(self.name, row)
-
 
 class MfccMeans(_Cepstra):
     """Sound files as the means of their mel-frequency cepstral coefficients over time: a baseline without training.
@@ -53,7 +50,8 @@ class MfccMeans(_Cepstra):
     sample_rate : int or "auto", default="auto"
         Samples a second to which files are resampled. ``"auto"`` is the rate of most files in `fit`, 16000 at most.
     errors : {"warn", "raise"}, default="warn"
-        A file that cannot be read, or has no samples, becomes zeros and is named in an `UnreadableRowWarning`, or ends the call.
+        A file that cannot be read or has no samples, or a row that is missing (None, NaN), becomes zeros and is named in an
+        `UnreadableRowWarning`, or ends the call.
 
     Attributes
     ----------
@@ -116,7 +114,8 @@ class MfccTimes(_Cepstra):
     sample_rate : int or "auto", default="auto"
         Samples a second to which files are resampled. ``"auto"`` is the rate of most files in `fit`, 16000 at most.
     errors : {"warn", "raise"}, default="warn"
-        A file that cannot be read, or has no samples, becomes zeros and is named in an `UnreadableRowWarning`, or ends the call.
+        A file that cannot be read or has no samples, or a row that is missing (None, NaN), becomes zeros and is named in an
+        `UnreadableRowWarning`, or ends the call.
 
     Attributes
     ----------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from metafe_audio.sounds import Errors, Sounds, why_no_array, why_no_path
+from metafe_audio.sounds import Errors, Sounds
 
 
 class _LogMel(Sounds):
@@ -34,7 +34,8 @@ class LogMel(_LogMel):
         Samples a second to which files are resampled; pitches up to half of it are seen. ``"auto"`` is the rate of most files
         in `fit`, 16000 at most.
     errors : {"warn", "raise"}, default="warn"
-        A file that cannot be read, or has no samples, becomes zeros and is named in an `UnreadableRowWarning`, or ends the call.
+        A file that cannot be read or has no samples, or a row that is missing (None, NaN), becomes zeros and is named in an
+        `UnreadableRowWarning`, or ends the call.
 
     Attributes
     ----------
@@ -76,9 +77,6 @@ class LogMel(_LogMel):
         self.sample_rate = sample_rate
         self.errors = errors
 
-    def _why_no_clip(self, row: Any) -> str | None:
-        return why_no_path(self.name, row)
-
 
 class LogMelOfArrays(_LogMel):
     """Arrays of samples as log-mel spectrograms: how loud each band of pitches is at each time, an image for ``conv4``.
@@ -93,8 +91,8 @@ class LogMelOfArrays(_LogMel):
     sample_rate : int, default=16000
         Samples a second that the arrays have, which cannot be seen in them. Nothing is resampled.
     errors : {"warn", "raise"}, default="warn"
-        An array without samples, or with one that is not finite, becomes zeros and is named in an `UnreadableRowWarning`, or
-        ends the call.
+        An array without samples, or with one that is not finite, or a row that is missing (None), becomes zeros and is named
+        in an `UnreadableRowWarning`, or ends the call.
 
     Attributes
     ----------
@@ -132,6 +130,3 @@ class LogMelOfArrays(_LogMel):
         self.seconds = seconds
         self.sample_rate = sample_rate
         self.errors = errors
-
-    def _why_no_clip(self, row: Any) -> str | None:
-        return why_no_array(self.name, row)

@@ -22,7 +22,9 @@ from metafe.contracts import (
     check_sizes,
     content_key,
     file_key,
+    first_misfit,
     name_row,
+    say_kind,
     say_unreadable,
 )
 
@@ -40,10 +42,15 @@ LOOKED_AT = 1000
 WINDOW, HOP = 0.032, 0.016
 # Below the loudest of a clip, in decibels; what is fainter counts as silence.
 RANGE = 80.0
+# What rows must be, and how they become so.
+_NEEDED = {
+    "sound files": ("paths of sound files", "Pass strings or Paths."),
+    "sound": ("arrays of samples, (n_samples,)", "Convert rows with numpy.asarray."),
+}
 
 
 class Sounds(Encoder):
-    """Base of encoders of sound; a subclass writes `describe` and says how a row becomes a signal.
+    """Base of encoders of sound; a subclass writes `describe`.
 
     Attributes
     ----------
@@ -64,7 +71,8 @@ class Sounds(Encoder):
             return f"{self.name} needs a sequence of clips; got a {type(X).__name__}. Pass a list."
         if not len(X):
             return f"{self.name} needs at least one clip; got none. Pass a list of them."
-        return next((reason for reason in map(self._why_no_clip, X) if reason), None)
+        misfit = first_misfit(X, self._why_no_clip)
+        return misfit and f"{self.name} needs {_NEEDED[self.reads][0]}; got {misfit[1]}. {_NEEDED[self.reads][1]}"
 
     def fit(self, X: Any, seeds: Seeds) -> Sounds:
         """Settle the sample rate and the length, from a thousand clips at most, drawn at random.
@@ -120,7 +128,7 @@ class Sounds(Encoder):
         def compute(which: Sequence[int]) -> np.ndarray:
             return np.stack([self._described(rows, i, reasons) for i in which])
 
-        encoded = RowCache(self._configuration()).rows([_key(row) for row in rows], compute, unreadable=reasons)
+        encoded = RowCache(self._configuration()).rows([self._key(row) for row in rows], compute, unreadable=reasons)
         if reasons:
             warnings.warn(
                 say_unreadable(self.name, "clips", "zeros", reasons, rows), UnreadableRowWarning, stacklevel=2
@@ -135,16 +143,18 @@ class Sounds(Encoder):
         """Return the mel spectrogram of a signal, ``(n_mels, n_frames)`` float32, in decibels from 0 (silence) to 80 (its loudest)."""
         from librosa.feature import melspectrogram
 
-        window = round(WINDOW * self.sample_rate_)
+        window, hop = round(WINDOW * self.sample_rate_), round(HOP * self.sample_rate_)
+        # A finer grid than the window asks for, so that no band falls between two frequencies.
+        grid = 1 << (2 * window - 1).bit_length()
         power = melspectrogram(
-            y=signal,
+            # Librosa warns of clips below the grid, around which there is silence in any case.
+            y=np.pad(signal, (0, max(0, grid - len(signal)))),
             sr=self.sample_rate_,
-            # A finer grid than the window asks for, so that no band falls between two frequencies.
-            n_fft=1 << (2 * window - 1).bit_length(),
+            n_fft=grid,
             win_length=window,
-            hop_length=round(HOP * self.sample_rate_),
+            hop_length=hop,
             n_mels=self.n_mels,
-        )
+        )[:, : 1 + len(signal) // hop]
         loudest = power.max()
         if loudest == 0:
             return np.zeros_like(power)
@@ -171,6 +181,8 @@ class Sounds(Encoder):
 
     def _signal_or_reason(self, row: Any) -> np.ndarray | str:
         """Return the samples in the middle of a clip, scaled to 1, or why there are none."""
+        if reason := self._why_no_clip(row):
+            return reason
         try:
             signal = read_file(row, self.sample_rate_, self.seconds_) if _is_path(row) else read_array(row)
         # Damaged files make soundfile raise whatever the decoder of their format stumbles over.
@@ -187,6 +199,8 @@ class Sounds(Encoder):
 
     def _rate_and_length(self, row: Any) -> tuple[int, float] | str:
         """Return samples a second and seconds of a clip, or why it cannot be read."""
+        if reason := self._why_no_clip(row):
+            return reason
         try:
             if not _is_path(row):
                 n_samples, rate = len(read_array(row)), int(self.sample_rate)
@@ -222,8 +236,14 @@ class Sounds(Encoder):
         return list(X)
 
     def _why_no_clip(self, row: Any) -> str | None:
-        """Say why a row can be no clip at all."""
-        raise NotImplementedError(f"{type(self).__name__} needs a _why_no_clip method.")
+        """Say what a row is that can be no clip at all."""
+        return _why_no_array(row) if self.reads == "sound" else None if _is_path(row) else say_kind(row)
+
+    def _key(self, row: Any) -> bytes:
+        """Return the key of a clip; rows that are none, which are never kept, have one of no clip."""
+        if self._why_no_clip(row):
+            return content_key("")
+        return file_key(row) if _is_path(row) else content_key(row)
 
 
 def read_file(path: str | os.PathLike[str], rate: int, seconds: float) -> np.ndarray:
@@ -253,29 +273,15 @@ def read_array(row: Any) -> np.ndarray:
     return ((samples.astype(np.float64) - silence) / half).astype(np.float32)
 
 
-def why_no_path(owner: str, row: Any) -> str | None:
-    """Say why a row is no path."""
-    return (
-        None
-        if _is_path(row)
-        else f"{owner} needs paths of sound files; got a {type(row).__name__}. Pass strings or Paths."
-    )
-
-
-def why_no_array(owner: str, row: Any) -> str | None:
-    """Say why a row is no array of samples."""
+def _why_no_array(row: Any) -> str | None:
+    """Say what a row is that is no array of samples."""
     if isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "iuf":
         return None
-    received = f"{row.dtype} of shape {row.shape}" if isinstance(row, np.ndarray) else f"a {type(row).__name__}"
-    return f"{owner} needs arrays of samples, (n_samples,); got {received}. Convert rows with numpy.asarray."
+    return f"{row.dtype} of shape {row.shape}" if isinstance(row, np.ndarray) else say_kind(row)
 
 
 def _is_path(row: Any) -> bool:
     return isinstance(row, str | os.PathLike)
-
-
-def _key(row: Any) -> bytes:
-    return file_key(row) if _is_path(row) else content_key(np.asarray(row))
 
 
 def _usual_rate(rates: Sequence[int]) -> int:

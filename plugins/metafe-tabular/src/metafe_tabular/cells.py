@@ -40,7 +40,7 @@ def read_columns(frame: Any) -> dict[Hashable, Any]:
     Raises
     ------
     InvalidInputError
-        Two columns have one name.
+        Two columns have one name, or one of polars holds lists or structures.
     """
     names = list(frame.columns)
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
@@ -55,6 +55,8 @@ def read_columns(frame: Any) -> dict[Hashable, Any]:
 def _from_polars(column: Any) -> Any:
     import pandas as pd
 
+    if column.dtype.is_nested():
+        raise not_readable(column.name, str(column.dtype.base_type()))
     is_category = str(column.dtype).startswith(("Categorical", "Enum"))
     return pd.Series(column.to_numpy(), dtype="category" if is_category else None)
 
@@ -76,7 +78,12 @@ def kind_of_column(name: Hashable, column: Any) -> Kind | None:
         return _KINDS[found]
     if found.startswith("mixed") and all(isinstance(cell, str | float | int) for cell in column.dropna()):
         return "words"
-    raise InvalidInputError(
+    raise not_readable(name, found)
+
+
+def not_readable(name: Hashable, found: str) -> InvalidInputError:
+    """Return the error of a column of something else than numbers, dates and words."""
+    return InvalidInputError(
         f"Columns of a table must hold numbers, dates, words or categories; got {found} values in {name!r}. "
         "Cast or drop the column."
     )

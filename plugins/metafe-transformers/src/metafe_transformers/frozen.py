@@ -52,6 +52,7 @@ class FrozenEncoder(Encoder):
 
     # A network that begins at random would first have to find again what the embedding knows.
     default_backbone = "adapter"
+    named_parameter = "model"
     part: ClassVar[Part]
     libraries: ClassVar[tuple[str, ...]]
     blank: ClassVar[Any]
@@ -243,7 +244,10 @@ def is_path(row: Any) -> bool:
 
 
 def _key(row: Any) -> bytes:
-    return file_key(row) if is_path(row) else content_key(row)
+    """Return the key of a row; one that is neither a path nor numbers, which is never kept, has that of no row."""
+    if is_path(row):
+        return file_key(row)
+    return content_key(row if isinstance(row, np.ndarray) and row.dtype.kind in "biuf" else "")
 
 
 def _batches(inputs: Sequence[Inputs], size: int) -> Iterator[list[int]]:

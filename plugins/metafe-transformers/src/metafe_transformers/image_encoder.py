@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from metafe.contracts import first_misfit, say_kind, why_not_image
 from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs, is_path, why_no_model, why_no_sequence
-from metafe_transformers.images import read_pixels, why_not_image
+from metafe_transformers.images import read_pixels
 from metafe_transformers.pooling import Pooling
 from metafe_transformers.weights import load_image_processor
 
@@ -28,8 +29,8 @@ class ImageEncoder(FrozenEncoder):
     normalise : bool, default=True
         Whether embeddings are scaled to length one.
     errors : {"warn", "raise"}, default="warn"
-        What to do about files that cannot be read, and arrays with values that are not finite: zeros and one warning for
-        all, or an error.
+        What to do about files that cannot be read, arrays with values that are not finite, and rows that are missing (None,
+        NaN) or no image among others that are: zeros and one warning for all, or an error.
     device : str, default="auto"
         Where to compute. ``"auto"`` takes an accelerator where there is one.
 
@@ -84,25 +85,29 @@ class ImageEncoder(FrozenEncoder):
         return (
             why_no_model(self.name, self.model, "ImageEncoder('facebook/dinov2-small'), for example")
             or why_no_sequence(self.name, X, "files or images")
-            or next((reason for reason in map(self._why_not, range(len(X)), X) if reason), None)
+            or self._why_no_images(X)
         )
 
     def inputs(self, rows: Sequence[Any], folder: Path) -> list[Inputs | str]:
         """Return the pixels of each image, as the model's processor makes them."""
         processor = load_image_processor(self.name, folder)
-        return [_pixels_or_reason(processor, row) for row in rows]
+        return [_why_not(row) or _pixels_or_reason(processor, row) for row in rows]
 
     def rows_at_once(self, device: str) -> int:
         """Return 32, or 1 on a processor, for which larger batches are not faster."""
         return 1 if device == "cpu" else 32
 
-    def _why_not(self, i: int, row: Any) -> str | None:
-        is_array = isinstance(row, np.ndarray)
-        received = why_not_image(row) if is_array else None if is_path(row) else f"a {type(row).__name__}"
-        return received and (
+    def _why_no_images(self, X: Any) -> str | None:
+        misfit = first_misfit(X, _why_not)
+        return misfit and (
             f"{self.name} needs files or images (H, W), (H, W, C) or (C, H, W), of 0 to 255 or real 0 to 1; "
-            f"row {i} is {received}. Pass such."
+            f"row {misfit[0]} is {misfit[1]}. Pass such."
         )
+
+
+def _why_not(row: Any) -> str | None:
+    """Say what a row is that is no image."""
+    return why_not_image(row) if isinstance(row, np.ndarray) else None if is_path(row) else say_kind(row)
 
 
 def _pixels_or_reason(processor: Any, row: Any) -> Inputs | str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from metafe.contracts import Channels, ImageBackbone, InvalidInputError, Seeds
+from metafe.contracts import Channels, ImageBackbone, InvalidInputError, Seeds, white_of
 from metafe_transformers.frozen import why_no_model
 from metafe_transformers.pooling import Pooling
 from metafe_transformers.pretrained import CHUNK, Adapt, PretrainedBackbone
@@ -29,8 +29,7 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):  # type: ignore[overr
     adapt : {"lora", "full", "frozen"}, default="lora"
         What is trained: small additions to the linear layers, which needs peft; all weights, for which a
         ``learning_rate`` of about 2e-5 is usual; or nothing. The features of an image by a frozen model are computed once
-        for all fits on the same training rows; the encoder ``image-encoder``, whose features depend on no other rows,
-        computes them once for all fits.
+        for all fits, and lie in metafe's cache.
     rank : int, default=8
         Of the additions.
     alpha : float, default=16.0
@@ -51,12 +50,14 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):  # type: ignore[overr
     side_ : int
         Height and width to which images are stretched, as the model's processor says.
     channel_means_, channel_scales_ : list of float
-        Of the training rows; for a frozen model alone, since metafe standardises otherwise.
+        Of a frozen model alone, since metafe standardises otherwise: those of pretraining where it can be told what is
+        white, so that features depend on no other image, and otherwise those of the training rows.
 
     Notes
     -----
     As for every backbone of images, channels are standardised by the training rows, in place of the mean and spread that
-    the model was pretrained with. Grey images are shown in three equal channels.
+    the model was pretrained with. A frozen model takes the latter for images of type uint8 and for real numbers from 0 to
+    1. Grey images are shown in three equal channels.
 
     Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021.
 
@@ -108,10 +109,12 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):  # type: ignore[overr
             A model that is not on this machine, and the hub cannot be reached; or peft is not installed.
         """
         super().fit(X, y, seeds)
-        self.side_ = _side(load_image_processor(self.name, model_folder(self.name, self.model)))
+        processor = load_image_processor(self.name, model_folder(self.name, self.model))
+        self.side_ = _side(processor)
         if not self.trains:
             images = self.images(X)
-            self.channel_means_, self.channel_scales_ = _channel_statistics(images)
+            usual = _pretraining_statistics(images, processor)
+            self.channel_means_, self.channel_scales_ = usual or _channel_statistics(images)
             self.load(images.shape[1:])
         return self
 
@@ -144,6 +147,23 @@ class ImageTransformer(PretrainedBackbone, ImageBackbone):  # type: ignore[overr
             )
         module = PooledVision(network, self.side_, self.pooling).eval()
         return freeze_unused(module, torch.zeros(1, *row_shape)).train()
+
+
+def _pretraining_statistics(images: np.ndarray, processor: Any) -> tuple[list[float], list[float]] | None:
+    """Return mean and spread of each channel of ``(n, C, H, W)`` in pretraining; None where nobody knows what is white."""
+    white = white_of(images)
+    if white is None:
+        return None
+    normalises = getattr(processor, "do_normalize", False)
+    means, scales = (processor.image_mean, processor.image_std) if normalises else ([0.0], [1.0])
+    n_channels = images.shape[1]
+
+    def of_images(numbers: list[float]) -> list[float]:
+        # Grey images are shown in all channels, which share their scale.
+        own = numbers if len(numbers) == n_channels else [float(np.mean(numbers))] * n_channels
+        return [white * number for number in own]
+
+    return of_images(means), of_images(scales)
 
 
 def _channel_statistics(images: np.ndarray) -> tuple[list[float], list[float]]:

@@ -69,6 +69,7 @@ class PretrainedBackbone(Backbone):
         Which tower is taken of models that have two.
     """
 
+    named_parameter = "model"
     part: ClassVar[Part]
 
     model: str | Path | None

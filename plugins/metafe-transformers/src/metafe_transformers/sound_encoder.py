@@ -33,8 +33,8 @@ class SoundEncoder(FrozenEncoder):
     normalise : bool, default=True
         Whether embeddings are scaled to length one.
     errors : {"warn", "raise"}, default="warn"
-        What to do about files that cannot be read, and clips without samples or with some that are not finite: zeros and
-        one warning for all, or an error.
+        What to do about files that cannot be read, clips without samples or with some that are not finite, and rows that are
+        missing (None, NaN) or no clip among others that are: zeros and one warning for all, or an error.
     device : str, default="auto"
         Where to compute. ``"auto"`` takes an accelerator where there is one.
 

@@ -39,8 +39,8 @@ class SoundInputs(Encoder):
         Samples a second that arrays have, which cannot be seen in them; files have their own. Both are resampled to what the
         model wants.
     errors : {"warn", "raise"}, default="warn"
-        What to do about files that cannot be read, and clips without samples or with some that are not finite: padding
-        alone and one warning for all, or an error.
+        What to do about files that cannot be read, clips without samples or with some that are not finite, and rows that are
+        missing (None, NaN) or no clip among others that are: padding alone and one warning for all, or an error.
 
     Attributes
     ----------
@@ -56,6 +56,7 @@ class SoundInputs(Encoder):
     """
 
     name = "sound-inputs"
+    named_parameter = "model"
     reads = "sound files"
     # What is installed reads them as spectrograms unless somebody names a model.
     by_default = False

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metafe.contracts import InvalidParameterError
+from metafe.contracts import InvalidParameterError, first_misfit, say_kind
 from metafe_transformers.frozen import Inputs, is_path
 
 # Networks of sound begin with windows that are longer than what some clips have.
@@ -61,10 +61,13 @@ def inputs_or_reason(extractor: Any, row: Any, array_rate: int, seconds: float |
     Parameters
     ----------
     extractor : transformers.FeatureExtractionMixin
-    row : str, PathLike or ndarray of shape (n,)
+    row : object
+        A file or an array of samples; anything else cannot be read.
     array_rate, seconds
         As for `read_samples`.
     """
+    if reason := why_no_clip(row):
+        return reason
     rate = int(extractor.sampling_rate)
     try:
         samples = read_samples(row, array_rate, rate, seconds)
@@ -140,22 +143,18 @@ def check_seconds(owner: str, seconds: float | None, none_is_all: bool = True) -
 
 def why_no_clips(owner: str, X: Any) -> str | None:
     """Say why rows are neither files nor arrays of samples."""
-    for i, row in enumerate(X):
-        is_array = isinstance(row, np.ndarray)
-        received = _why_no_samples(row) if is_array else None if is_path(row) else f"a {type(row).__name__}"
-        if received:
-            return (
-                f"{owner} needs files or arrays of samples, (n_samples,); row {i} is {received}. "
-                "Convert rows with numpy.asarray."
-            )
-    return None
+    misfit = first_misfit(X, why_no_clip)
+    return misfit and (
+        f"{owner} needs files or arrays of samples, (n_samples,); row {misfit[0]} is {misfit[1]}. "
+        "Convert rows with numpy.asarray."
+    )
 
 
-def _why_no_samples(samples: np.ndarray) -> str | None:
-    """Say what an array is, where it holds no samples."""
-    if samples.ndim == 1 and samples.dtype.kind in "iuf":
-        return None
-    return f"{samples.dtype} of shape {samples.shape}"
+def why_no_clip(row: Any) -> str | None:
+    """Say what a row is that is neither a file nor an array of samples."""
+    if not isinstance(row, np.ndarray):
+        return None if is_path(row) else say_kind(row)
+    return None if row.ndim == 1 and row.dtype.kind in "iuf" else f"{row.dtype} of shape {row.shape}"
 
 
 def _middle(samples: np.ndarray, rate: int, seconds: float | None) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 from metafe.contracts import Seeds, check_sizes, content_key
 from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs
 from metafe_transformers.pooling import Pooling
-from metafe_transformers.texts import padded, readable_texts, token_ids, why_not_text
+from metafe_transformers.texts import padded, readable_texts, report_unreadable, token_ids, why_not_text
 from metafe_transformers.weights import load_config, load_tokenizer, most_tokens, part_of_config
 
 # Padding depends on the length of a text alone, so that the others cannot change it.
@@ -34,8 +34,8 @@ class TextEncoder(FrozenEncoder):
     normalise : bool, default=True
         Whether embeddings are scaled to length one.
     errors : {"warn", "raise"}, default="warn"
-        What to do about missing texts (None, NaN): zeros and one warning for all, or an error. The empty string is a
-        text like any other.
+        What to do about texts that are missing (None, NaN), and rows that are no text among others that are: zeros and one
+        warning for all, or an error. The empty string is a text like any other.
     device : str, default="auto"
         Where to compute. ``"auto"`` takes an accelerator where there is one.
 
@@ -116,13 +116,14 @@ class TextEncoder(FrozenEncoder):
         InvalidInputError
             Something else than strings, or other weights than those of `fit`.
         """
-        texts, present = readable_texts(self.name, X, self.errors)
+        texts, reasons = readable_texts(self.name, X)
+        report_unreadable(self.name, list(X), reasons, self.errors)
         # Texts of like length are computed together.
         distinct = sorted(set(texts), key=lambda text: (len(text), text))
         position = {text: i for i, text in enumerate(distinct)}
         embedded = self.embedded(distinct, [content_key(text) for text in distinct], {})
         embeddings: np.ndarray = embedded[[position[text] for text in texts]]
-        embeddings[~present] = 0
+        embeddings[list(reasons)] = 0
         return embeddings
 
     def inputs(self, rows: Sequence[Any], folder: Path) -> list[Inputs | str]:

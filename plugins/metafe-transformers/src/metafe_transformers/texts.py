@@ -8,24 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from metafe.contracts import InvalidInputError, UnreadableRowWarning, check_choice, is_missing
-from metafe_transformers.frozen import Errors
-
-NAMED = 5
+from metafe.contracts import InvalidInputError, UnreadableRowWarning, first_misfit, say_kind, say_unreadable
+from metafe_transformers.frozen import Errors, refuse_unreadable
 
 
 def why_not_text(owner: str, X: Any) -> str | None:
     """Say why rows are not texts: one sentence, or None when they are."""
     if isinstance(X, str) or not hasattr(X, "__len__") or getattr(X, "ndim", 1) != 1 or not len(X):
         return f"{owner} needs a sequence of strings; got {_described(X)}. Pass a list or one column of them."
-    other = next((row for row in X if not isinstance(row, str) and not is_missing(row)), None)
-    if other is not None:
-        return f"{owner} needs a sequence of strings; got a {type(other).__name__}. Convert rows with str."
-    return None
+    misfit = first_misfit(X, _why_no_string)
+    return misfit and f"{owner} needs a sequence of strings; got {misfit[1]}. Convert rows with str."
 
 
-def readable_texts(owner: str, X: Any, errors: Errors) -> tuple[list[str], np.ndarray]:
-    """Return the texts, empty where one is missing, and which are not.
+def readable_texts(owner: str, X: Any) -> tuple[list[str], dict[int, str]]:
+    """Return the texts, empty where there is none, and why there is none in these rows.
 
     Parameters
     ----------
@@ -33,28 +29,35 @@ def readable_texts(owner: str, X: Any, errors: Errors) -> tuple[list[str], np.nd
         Name of the plugin, for messages.
     X : sequence of length n
         Strings; None, NaN and pandas' NA are missing.
-    errors : {"warn", "raise"}
-        What to do about missing ones.
 
     Returns
     -------
     texts : list of str
-    present : ndarray of shape (n,) bool
+    reasons : dict of int to str
 
     Raises
     ------
     InvalidInputError
-        Something else than strings, or a missing one with ``errors="raise"``.
+        Something else than strings.
     """
-    check_choice(owner, "errors", errors, ("warn", "raise"))
     if reason := why_not_text(owner, X):
         raise InvalidInputError(reason)
-    rows = list(X)
-    present = np.array([isinstance(row, str) for row in rows])
-    missing = np.flatnonzero(~present).tolist()
-    if missing:
-        _report(owner, missing, len(rows), errors)
-    return [row if isinstance(row, str) else "" for row in rows], present
+    reasons = {i: reason for i, row in enumerate(X) if (reason := _why_no_string(row))}
+    return ["" if i in reasons else row for i, row in enumerate(X)], reasons
+
+
+def report_unreadable(owner: str, rows: Sequence[Any], reasons: dict[int, str], errors: Errors) -> None:
+    """Warn of texts that are missing, or refuse them.
+
+    Raises
+    ------
+    InvalidInputError
+        There are some, and ``errors`` is ``"raise"``.
+    """
+    if errors == "raise":
+        refuse_unreadable(owner, rows, reasons)
+    if reasons:
+        warnings.warn(say_unreadable(owner, "texts", "zeros", reasons, rows), UnreadableRowWarning, stacklevel=3)
 
 
 def token_ids(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[list[int]]:
@@ -82,18 +85,8 @@ def padded(ids: Sequence[Sequence[int]], length: int, padding: int) -> np.ndarra
     return array
 
 
-def _report(owner: str, missing: list[int], n_rows: int, errors: Errors) -> None:
-    named = ", ".join(map(str, missing[:NAMED])) + (", ..." if len(missing) > NAMED else "")
-    if errors == "raise":
-        raise InvalidInputError(
-            f"{owner} needs a string in each row; rows {named} are missing. Fill or drop them, or pass errors='warn'."
-        )
-    warnings.warn(
-        f"{owner} needs a string in each row; {len(missing)} of {n_rows} are missing and become zeros: rows {named}. "
-        "Fill or drop them.",
-        UnreadableRowWarning,
-        stacklevel=4,
-    )
+def _why_no_string(row: Any) -> str | None:
+    return None if isinstance(row, str) else say_kind(row)
 
 
 def _described(X: Any) -> str:

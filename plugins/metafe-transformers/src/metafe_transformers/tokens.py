@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from metafe.contracts import Encoder, Seeds, check_sizes
+from metafe.contracts import Encoder, Seeds, check_choice, check_sizes
 from metafe_transformers.frozen import Errors
-from metafe_transformers.texts import padded, readable_texts, token_ids, why_not_text
+from metafe_transformers.texts import padded, readable_texts, report_unreadable, token_ids, why_not_text
 from metafe_transformers.transformer import Transformer
 from metafe_transformers.weights import load_config, load_tokenizer, model_folder, most_tokens, part_of_config
 
@@ -28,7 +28,8 @@ class Tokens(Encoder):
         Length of all rows; longer texts are cut. ``"auto"`` takes that of the longest text in `fit`, as far as the model
         goes.
     errors : {"warn", "raise"}, default="warn"
-        What to do about missing texts (None, NaN): padding alone and one warning for all, or an error.
+        What to do about texts that are missing (None, NaN), and rows that are no text among others that are: padding alone
+        and one warning for all, or an error.
 
     Attributes
     ----------
@@ -46,6 +47,7 @@ class Tokens(Encoder):
     """
 
     name = "tokens"
+    named_parameter = "model"
     reads = "text"
     # Embeddings are what text becomes unless somebody asks for tokens.
     by_default = False
@@ -78,6 +80,7 @@ class Tokens(Encoder):
         MissingDependencyError
             A model that is not on this machine, and the hub cannot be reached.
         """
+        check_choice(self.name, "errors", self.errors, ("warn", "raise"))
         if self.max_length != "auto":
             check_sizes(self.name, minimum=2, max_length=self.max_length)
         folder = model_folder(self.name, self.model)
@@ -87,7 +90,7 @@ class Tokens(Encoder):
         self.padding_ = tokenizer.pad_token_id or 0
         self.max_length_ = longest
         if self.max_length == "auto":
-            lengths = map(len, self._ids(readable_texts(self.name, X, self.errors)[0]))
+            lengths = map(len, self._ids(readable_texts(self.name, X)[0]))
             self.max_length_ = min(longest, -(-max(lengths) // LENGTH_STEP) * LENGTH_STEP)
         else:
             self.max_length_ = min(longest, self.max_length)
@@ -105,9 +108,10 @@ class Tokens(Encoder):
         ndarray of shape (n, max_length_) int32
             Padded on the right; a missing text is padding alone.
         """
-        texts, present = readable_texts(self.name, X, self.errors)
+        texts, reasons = readable_texts(self.name, X)
+        report_unreadable(self.name, list(X), reasons, self.errors)
         ids = padded(self._ids(texts), self.max_length_, self.padding_)
-        ids[~present] = self.padding_
+        ids[list(reasons)] = self.padding_
         return ids
 
     def _ids(self, texts: list[str]) -> list[list[int]]:

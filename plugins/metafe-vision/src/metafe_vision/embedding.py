@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from sklearn.preprocessing import StandardScaler
 from torch import nn
+
+from metafe.contracts import white_of
 
 # Larger parts are no faster, on a processor not even those of so many pixels.
 IMAGES_AT_ONCE, PIXELS_AT_ONCE = 32, 2**15
@@ -30,6 +32,24 @@ class ChannelScale:
 
     means: list[float]
     scales: list[float]
+
+    @classmethod
+    def usual(cls, images: np.ndarray, means: Sequence[float], scales: Sequence[float]) -> ChannelScale | None:
+        """Return what a network was pretrained with, for images of a range that is known; None for others.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, C, H, W)
+        means, scales : sequence of float
+            Of the channels that the network was pretrained on, from 0 to 1. Images of other channels get their average.
+        """
+        white = white_of(images)
+        if white is None:
+            return None
+        n_channels = images.shape[1]
+        given = [np.multiply(numbers, float(white)) for numbers in (means, scales)]
+        lists = [(g if len(g) == n_channels else np.full(n_channels, g.mean())).tolist() for g in given]
+        return cls(*lists)
 
     @classmethod
     def of(cls, images: np.ndarray) -> ChannelScale:

@@ -31,6 +31,8 @@ from metafe_vision.embedding import ChannelScale, accelerator, arrays_of, digest
 _GLOBAL_GENERATOR = threading.Lock()
 # Images are kept in the cache after so many.
 CHUNK = 64
+# Of the photographs that nearly all networks were pretrained on, from 0 to 1.
+IMAGENET_MEANS, IMAGENET_SCALES = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class LibraryNetwork(ImageBackbone):
@@ -51,7 +53,8 @@ class LibraryNetwork(ImageBackbone):
     input_shape_ : list of int
         Of an encoder, as are the following: ``[C, H, W]``.
     channel_means_, channel_scales_ : list of float
-        Of the training rows, by which images are standardised.
+        By which images are standardised: those of pretraining where it can be told what is white, so that features depend on
+        no other image, and otherwise those of the training rows.
     network_ : dict of str to ndarray
         The weights.
     weights_ : str
@@ -59,6 +62,7 @@ class LibraryNetwork(ImageBackbone):
     """
 
     library: ClassVar[str]
+    named_parameter = "model"
 
     def __init__(
         self,
@@ -201,7 +205,8 @@ class LibraryNetwork(ImageBackbone):
         return network.train()
 
     def _fit_encoder(self, images: np.ndarray) -> None:
-        scale = ChannelScale.of(images)
+        means, scales = self._statistics(self._import())
+        scale = ChannelScale.usual(images, means, scales) or ChannelScale.of(images)
         self.channel_means_, self.channel_scales_ = scale.means, scale.scales
         self.input_shape_ = list(images.shape[1:])
         self._running = self._made_aside(loads=True)
@@ -251,6 +256,10 @@ class LibraryNetwork(ImageBackbone):
     def _models(self, library: ModuleType) -> list[str]:
         """Return the names of all models of the library."""
         raise NotImplementedError(f"{type(self).__name__} needs a _models method.")
+
+    def _statistics(self, library: ModuleType) -> tuple[Sequence[float], Sequence[float]]:
+        """Return means and spreads of the channels that the model was pretrained with, from 0 to 1."""
+        return IMAGENET_MEANS, IMAGENET_SCALES
 
     def _import(self) -> ModuleType:
         try:

@@ -38,8 +38,23 @@ def read_pixels(path: str, side: int, n_channels: int, resize: Resize) -> np.nda
     """
     with Image.open(path) as file:
         _decode_smaller(file, side, n_channels)
-        upright = ImageOps.exif_transpose(file)
-        image = _resized(_plain(upright), side, resize)
+        return pixels_of(file, side, n_channels, resize)
+
+
+def pixels_of(opened: Image.Image, side: int, n_channels: int, resize: Resize) -> np.ndarray:
+    """Bring an image to one size.
+
+    Parameters
+    ----------
+    opened : PIL.Image.Image
+    side, n_channels, resize
+        As for `read_pixels`.
+
+    Returns
+    -------
+    ndarray of shape (n_channels, side, side) uint8
+    """
+    image = _resized(_plain(ImageOps.exif_transpose(opened)), side, resize)
     shown = _on_white(image).convert("L" if n_channels == 1 else "RGB")
     pixels = np.asarray(shown).reshape(*shown.size[::-1], n_channels)
     return _padded(pixels, side).transpose(2, 0, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -25,8 +25,9 @@ class Timm(LibraryNetwork):
         File of weights to begin with in their place, as timm or torch saves them.
     trainable : bool, default=True
         Whether the weights are trained any further. If not, given weights keep their statistics of batch normalisation, and
-        the features of an image are computed once for all fits on the same training rows: they lie in metafe's cache.
-        Otherwise these statistics are those of the training rows.
+        the features of an image are computed once for all fits, and lie in metafe's cache: pixels are scaled as in
+        pretraining, or, where it cannot be told what is white (neither uint8 nor real numbers from 0 to 1), by the training
+        rows, and then for all fits on the same. Otherwise these statistics are those of the training rows.
     image_shape : tuple of int or None, default=None
         Shape of one image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``, when rows come flat.
     channels : {"auto", "first", "last"}, default="auto"
@@ -49,6 +50,10 @@ class Timm(LibraryNetwork):
 
     def _models(self, library: ModuleType) -> list[str]:
         return list(library.list_models())
+
+    def _statistics(self, library: ModuleType) -> tuple[Sequence[float], Sequence[float]]:
+        described = library.get_pretrained_cfg(self.model)
+        return described.mean, described.std
 
     def _network(self, library: ModuleType, input_shape: tuple[int, ...], loads: bool) -> nn.Module:
         n_channels, *sides = input_shape

@@ -27,8 +27,9 @@ class Torchvision(LibraryNetwork):
         File of weights to begin with in their place: a state dict as ``torch.save`` or safetensors writes it.
     trainable : bool, default=True
         Whether the weights are trained any further. If not, given weights keep their statistics of batch normalisation, and
-        the features of an image are computed once for all fits on the same training rows: they lie in metafe's cache.
-        Otherwise these statistics are those of the training rows.
+        the features of an image are computed once for all fits, and lie in metafe's cache: pixels are scaled as in
+        pretraining, or, where it cannot be told what is white (neither uint8 nor real numbers from 0 to 1), by the training
+        rows, and then for all fits on the same. Otherwise these statistics are those of the training rows.
     image_shape : tuple of int or None, default=None
         Shape of one image, ``(H, W)``, ``(C, H, W)`` or ``(H, W, C)``, when rows come flat.
     channels : {"auto", "first", "last"}, default="auto"
