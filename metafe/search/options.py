@@ -19,7 +19,7 @@ from metafe.contracts import (
 )
 from metafe.contracts.errors import UnknownPluginError
 from metafe.decisions import advised_settings
-from metafe.plugins import registry
+from metafe.plugins import registry, resolve
 from metafe.search.describing import described
 
 Ranges = Mapping[str, Distribution | When]
