@@ -510,12 +510,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _check_settings(self) -> None:
         """Check the parameters that depend neither on the data, the plugins that are taken nor the machine."""
-        import torch
-
         from metafe.decisions import resolve_augmentations
         from metafe.plugins import resolve
         from metafe.training.compiling import check_compile
-        from metafe.training.settings import resolve_precision
+        from metafe.training.settings import check_precision
 
         if not isinstance(self.validation_fraction, int | float) or not 0 <= self.validation_fraction < 1:
             raise InvalidParameterError(
@@ -524,7 +522,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         check_choice("MetaFeatureExtractor", "concat_input", self.concat_input, (None, "feature", "all"))
         self._settings(resolve("algorithm", "untrained"))
         check_compile(self.compile)
-        resolve_precision(self.precision, torch.device("cpu"), False)
+        check_precision(self.precision)
         resolve_augmentations(self.augment)
 
     def _on_validation(self, metrics: Mapping[str, float]) -> bool | None:

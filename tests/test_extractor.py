@@ -29,6 +29,48 @@ from metafe.tasks import ClassTasks
 pytestmark = pytest.mark.filterwarnings("ignore::metafe.MetafeWarning")
 
 
+class TestRowsBesideFeatures:
+    @pytest.mark.parametrize("scaling", ["feature", "all"])
+    def test_they_are_standardised_and_vary_as_much_as_the_features(self, small, blobs, scaling):
+        X, y = blobs
+        X = X * np.geomspace(1, 100, X.shape[1])
+        alone, beside = (
+            small("mlp", concat_input=chosen, validation_fraction=0).fit(X, y) for chosen in (None, scaling)
+        )
+        joined, width = beside.transform(X), alone.n_features_out_
+        np.testing.assert_array_equal(joined[:, :width], alone.transform(X))
+        rows = StandardScaler().fit(X).transform(X) if scaling == "feature" else X - X.mean()
+        ratio = joined[:, width:] / rows
+        np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
+        halves = joined[:, :width].var(axis=0).sum(), joined[:, width:].var(axis=0).sum()
+        assert halves[0] == pytest.approx(halves[1], rel=0.3)
+        assert beside.n_features_out_ == joined.shape[1] == width + X.shape[1] == len(beside.get_feature_names_out())
+        np.testing.assert_array_equal(beside.transform(X[3:4]), joined[3:4])
+
+    def test_validation_judges_them_too(self, small, blobs):
+        alone, beside = (small("mlp", concat_input=chosen).fit(*blobs) for chosen in (None, "feature"))
+        assert beside.validation_["score"] != alone.validation_["score"]
+        assert beside.validation_["baseline"] == alone.validation_["baseline"]
+
+    def test_an_adapted_extractor_has_them(self, small, images):
+        X, y = images
+        extractor = small(Conv4(depth=1, width=4), "maml", concat_input="feature").fit(X, y)
+        assert extractor.adapt(X[:20], y[:20]).transform(X[:3]).shape == (3, extractor.n_features_out_)
+
+    def test_a_backbone_that_takes_rows_as_they_are_has_none(self, small, blobs):
+        message = (
+            r"concat_input='all' needs a backbone whose rows are standardised; got 'plda'.* Leave concat_input at None"
+        )
+        with pytest.raises(InvalidParameterError, match=message):
+            small("plda", "untrained", concat_input="all").fit(*blobs)
+
+    def test_an_unknown_scaling_is_refused(self, small, blobs):
+        with pytest.raises(
+            InvalidParameterError, match=r"concat_input must be one of .*'feature', 'all'.*; got 'both'"
+        ):
+            small("mlp", concat_input="both").fit(*blobs)
+
+
 class TestParameters:
     def test_a_string_and_the_plugin_it_names_are_the_same(self, small, blobs):
         named, given = small("mlp", "protonet").fit(*blobs), small(MLP(), ProtoNet()).fit(*blobs)

@@ -105,7 +105,7 @@ def plugins() -> Iterator[None]:
 
 
 WORDS = [f"{first}{last}" for first in ("Alpha", "bET", "gamm", "Delta") for last in ("x", "yz", "zzx", "Q", "qq", "e")]
-BUILT_IN = ["mlp", "supervised", "conv4", "pca", "object", "identity", "auto", "unlabelled", "regression"]
+BUILT_IN = ["mlp", "supervised", "conv4", "pca", "object", "identity", "auto", "unlabelled", "regression", "beside"]
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +122,7 @@ def fitted(digits: Any, images: Any, small: Any) -> dict[str, tuple[metafe.MetaF
         "auto": (small("auto", augment=[Noise(), "feature-dropout"]), X, np.array(list("abcdefghij"))[y]),
         "unlabelled": (small("mlp", "auto"), X, None),
         "regression": (small("mlp", "auto"), X, X @ np.random.default_rng(0).normal(size=(64, 2))),
+        "beside": (small(Conv4(width=8, depth=2), concat_input="feature"), images[0], y),
         "letters": (small(Letters(lower=False)), WORDS, np.repeat(np.arange(4), 6)),
         "centred": (small(MLP(width=16, n_features=4), "persistence-centred"), X, y),
     }

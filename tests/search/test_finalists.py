@@ -87,6 +87,23 @@ def test_a_gain_on_some_classes_alone_is_not_sure(objective, judged_as):
     assert f"to {other.high:+.3f} over tasks; at least {other.class_low:+.3f} over classes)." in finals.verdict
 
 
+@pytest.mark.parametrize(("spread", "winner"), [(0.05, None), (0.15, "all"), (0.5, "none wins")])
+def test_the_rows_stand_beside_a_network_that_few_classes_speak_for(objective, judged_as, spread, winner):
+    judged_as({0: 0.6, 1: 0.7}, {1: [-spread, spread] * 4})
+    beside = trial(1, 0.7)
+    beside.user_attrs |= {
+        attribute.BESIDE: "all",
+        attribute.BESIDE_SCORES: attribute.packed(np.full(N_EPISODES, 0.68) + 0.001 * np.arange(N_EPISODES) % 0.01),
+        attribute.BESIDE_CLASS_SCORES: attribute.packed(0.68 + spread * np.array([-1.0, 1.0] * 4)),
+    }
+    finals = judge_finalists([trial(0, 0.6, "LDA"), beside], objective)
+    if winner == "none wins":
+        assert finals.winner.name == "LDA"
+    else:
+        assert (finals.winner.trial, finals.winner.concat_input) == (1, winner)
+        assert finals.winner.name == "mlp with protonet on classes" + (", beside the rows" if winner else "")
+
+
 def test_what_wins_is_judged_against_the_baseline_that_is_best_afresh(objective, judged_as):
     judged_as({0: 0.5, 1: 0.8, 2: 0.7})
     finals = judge_finalists([trial(0, 0.75, "PCA"), trial(1, 0.6, "LDA"), trial(2, 0.7)], objective)

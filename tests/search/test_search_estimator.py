@@ -24,6 +24,9 @@ from metafe.contracts import (
     MetafeError,
     SearchError,
 )
+from metafe.search import finalists
+from metafe.search.report import write_report
+from metafe.training.probe import Comparison
 
 
 class Scoreless(BaseEstimator):
@@ -52,6 +55,20 @@ def test_the_winner_can_be_made_again(found, blobs):
     again = MetaFeatureExtractor(max_steps=4).set_params(**found.best_params_)
     again.set_params(random_state=found.best_estimator_.random_state, device="cpu").fit(X, y)
     np.testing.assert_array_equal(again.transform(X), found.transform(X))
+
+
+def test_a_winner_beside_the_rows_can_be_made_again(brief, blobs, monkeypatch, tmp_path):
+    monkeypatch.setattr(finalists.Learned, "standard_errors", lambda self, n: 1e9 if self == self.ALONE else -1e9)
+    monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
+    X, y = blobs
+    found = brief(backbones=["mlp"], extractor=MetaFeatureExtractor(max_steps=4, device="cpu"), n_trials=7).fit(X, y)
+    assert found.best_params_["concat_input"] in ("feature", "all")
+    assert "beside the rows" in found.verdict_
+    again = MetaFeatureExtractor(max_steps=4, device="cpu").set_params(**found.best_params_)
+    again.set_params(random_state=found.best_estimator_.random_state).fit(X, y)
+    np.testing.assert_array_equal(again.transform(X), found.transform(X))
+    assert found.transform(X).shape[1] > X.shape[1]
+    assert "concat_input=" in write_report(found, tmp_path).read_text()
 
 
 def test_results_are_those_of_scikit_learns_searches(found):
