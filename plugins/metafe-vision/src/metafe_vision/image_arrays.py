@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -56,20 +56,6 @@ class ImageArrays(Squares):
     reads = "images"
     what = "images"
     fix = "Pass arrays of numbers."
-
-    def __init__(
-        self,
-        side: int | Literal["auto"] = "auto",
-        channels: Literal["auto", 1, 3] = "auto",
-        resize: Resize = "pad",
-        errors: Literal["warn", "raise"] = "warn",
-        n_jobs: int | None = -1,
-    ) -> None:
-        self.side = side
-        self.channels = channels
-        self.resize = resize
-        self.errors = errors
-        self.n_jobs = n_jobs
 
     def accepts(self, X: Any) -> str | None:
         """Say why ``X`` is no sequence of images."""

@@ -57,11 +57,19 @@ class Squares(Encoder):
     what: ClassVar[str]
     fix: ClassVar[str]
 
-    side: int | Literal["auto"]
-    channels: Literal["auto", 1, 3]
-    resize: Resize
-    errors: Literal["warn", "raise"]
-    n_jobs: int | None
+    def __init__(
+        self,
+        side: int | Literal["auto"] = "auto",
+        channels: Literal["auto", 1, 3] = "auto",
+        resize: Resize = "pad",
+        errors: Literal["warn", "raise"] = "warn",
+        n_jobs: int | None = -1,
+    ) -> None:
+        self.side = side
+        self.channels = channels
+        self.resize = resize
+        self.errors = errors
+        self.n_jobs = n_jobs
 
     def fit(self, X: Any, seeds: Seeds) -> Squares:
         """Decide on size and channels.
