@@ -12,6 +12,7 @@ the last at five labels a class over the standardised ones. The safe default, wh
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 import warnings
 from pathlib import Path
@@ -42,7 +43,8 @@ def verdict(extractor: MetaFeatureExtractor) -> str:
     found = extractor.validation_
     if found is None:
         return extractor.decisions_["tasks"]
-    return f"pseudo-classes {shown(Comparison(**found))}"
+    over_tasks = Comparison(**{field.name: found[field.name] for field in dataclasses.fields(Comparison)})
+    return f"pseudo-classes {shown(over_tasks)}"
 
 
 def shown(comparison: Comparison) -> str:

@@ -183,6 +183,8 @@ class Objective:
         What has made arrays of the rows.
     fold_seconds : float or None
         Longest training on a fold.
+    refits : bool
+        Whether a winner is fitted on all rows.
     """
 
     space: Space
@@ -196,6 +198,7 @@ class Objective:
     interrupted: bool = False
     encoder: Encoder | None = None
     fold_seconds: float | None = None
+    refits: bool = True
 
     def be_done_by(self, deadline: float | None) -> None:
         """Set when the search has to be done with, and with it how long a training may take."""
@@ -270,7 +273,8 @@ class Objective:
         """Return how long it takes to judge the baselines on all rows, and would take to fit a likely winner on all rows."""
         finished = [t for t in trials if t.state == TrialState.COMPLETE]
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
-        return max(map(self._refit_seconds_of, self._likely_winners(finished)), default=0.0) + judging
+        likely = self._likely_winners(finished) if self.refits else []
+        return max(map(self._refit_seconds_of, likely), default=0.0) + judging
 
     def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Return the best searched trials that may be as good as each other, and the baselines that learn and may beat the others."""

@@ -115,7 +115,12 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     study.set_metric_names(list(estimator.objectives))
     enqueue_first(study, space, smallest, warm, encoder)
     template = clone(template)
-    return study, Objective(space, data, target, template, judge, tuple(estimator.objectives), seed, encoder=encoder)
+    objective = Objective(
+        *(space, data, target, template, judge, tuple(estimator.objectives), seed),
+        encoder=encoder,
+        refits=bool(estimator.refit),
+    )
+    return study, objective
 
 
 def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective) -> None:

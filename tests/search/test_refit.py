@@ -77,6 +77,8 @@ def test_a_refit_is_left_the_time_that_it_needs_and_no_more_than_its_share(fit, 
     objective = Objective(None, np.zeros(120), None, None, SimpleNamespace(folds=folds))
     objective.fold_seconds = 2.0
     assert objective.refit_seconds([finished(0.5, fit, whole)]) == pytest.approx(wanted)
+    objective.refits = False
+    assert objective.refit_seconds([finished(0.5, fit, whole)]) == 0
 
 
 def finished(score, fit, whole, baseline=None):
