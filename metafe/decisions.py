@@ -87,6 +87,14 @@ class Decisions:
         self.said["backbone"] = f"{identity!r}, since {reason}"
         self.said.pop("augment", None)
 
+    def put_rows_beside(self) -> None:
+        """Say that the rows stand beside what was learned, and why."""
+        learned, _, reason = self.said["backbone"].partition(", ")
+        self.said["backbone"] = (
+            f"{learned}, {reason}; with the standardised rows beside its features, since the held-out classes are too few to "
+            "be sure of it alone"
+        )
+
     def tasks(self, spec: str | TaskSource, data: TaskData, backbone: str | Backbone = "auto") -> TaskSource | None:
         """Return the task source; None where there is nothing to make tasks of.
 

@@ -63,6 +63,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     backbone : str or Backbone, default="auto"
         The network, or descriptor, from rows to features. ``"auto"`` takes ``conv4`` for images and ``mlp`` for other
         rows, and keeps the standardised rows unless the network is better on meta-validation tasks, over tasks and over classes.
+        Where an encoder has made rows that are no features themselves, such as series and spectrograms, and the network is better on
+        the few classes that were held out, but not surely so on others, the rows stand beside its features as with ``concat_input``.
         Names of families of networks take a model after a colon, such as ``"timm:resnet18"`` with metafe-vision.
     algorithm : str or MetaAlgorithm, default="auto"
         How tasks teach the network. ``"auto"`` takes ``protonet`` for classes, ``supervised`` for continuous targets.
@@ -461,7 +463,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             decisions.said["validation"] = "none, since too little would be left of one side"
         learned = fit_model(recipe, data, train, valid)
         kept = self._judge(learned, recipe, data)
-        if kept is not learned:
+        if kept.model.beside is not None and recipe.concat_input is None:
+            decisions.put_rows_beside()
+        elif kept is not learned:
             decisions.keep_rows(kept.model.backbone, self.validation_)
         self._keep(kept, recipe, target, decisions.encoder)
         self.decisions_ = decisions.said
@@ -506,6 +510,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             else None,
             on_validation=self._on_validation,
             concat_input=self.concat_input,
+            rows_are_features=decisions.encoder is None or decisions.encoder.default_backbone is None,
         )
 
     def _check_settings(self) -> None:
@@ -553,7 +558,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         """Compare with the standardised rows; return what to keep."""
-        from metafe.fitting import better_scaling, fit_identity
+        from metafe.fitting import better_scaling, fit_identity, put_input_beside
         from metafe.training.probe import compare
 
         self.validation_ = None
@@ -562,16 +567,32 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         automatic = self.backbone == "auto"
         if learned.scores is None and not automatic:
             return learned
-        identity = fit_identity(recipe, data, learned, better_scaling(recipe, data) if automatic else "feature")
+        scaling: Literal["feature", "all"] = better_scaling(recipe, data) if automatic else "feature"
+        identity = fit_identity(recipe, data, learned, scaling)
         if identity is None or identity.scores is None or learned.scores is None:
             return identity if automatic and identity is not None else learned
         comparison = compare(learned.scores, identity.scores)
         self.validation_ = vars(comparison) | _over_classes(learned, identity)
         if automatic and min(comparison.low, self.validation_.get("class_low", float("inf"))) <= 0:
-            return identity
+            beside = None if recipe.rows_are_features else put_input_beside(recipe, data, learned, scaling)
+            return self._beside_rows(beside, identity) or identity
         if not automatic and comparison.high < 0:
             warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=5)
         return learned
+
+    def _beside_rows(self, beside: Fitted | None, identity: Fitted) -> Fitted | None:
+        """Return features with the rows beside them that are better on the held-out classes; None where they are not."""
+        from metafe.training.input_beside import ERRORS_BESIDE_ROWS
+        from metafe.training.probe import compare, mean_less_errors
+
+        if beside is None or not (over_classes := _over_classes(beside, identity)):
+            return None
+        comparison = compare(np.asarray(beside.scores), np.asarray(identity.scores))
+        gains = np.asarray(beside.class_scores) - np.asarray(identity.class_scores)
+        if min(comparison.low, mean_less_errors(gains, ERRORS_BESIDE_ROWS)) <= 0:
+            return None
+        self.validation_ = vars(comparison) | over_classes
+        return beside
 
     def _settings(self, algorithm: MetaAlgorithm) -> Any:
         from metafe.decisions import advised_settings, is_auto

@@ -77,6 +77,9 @@ class Recipe:
         fits with other sources and algorithms can be compared; None leaves both to ``source``.
     concat_input : {"feature", "all"} or None
         How the rows are standardised that stand beside the features; None for none.
+    rows_are_features : bool
+        Whether the rows are features as they are, which learned ones have to beat surely. Those of an encoder that names a
+        backbone for them, such as series and spectrograms, are not.
     """
 
     backbone: Backbone
@@ -96,6 +99,7 @@ class Recipe:
     seconds: float | None = None
     judge: TaskSource | None = None
     concat_input: Scaling | None = None
+    rows_are_features: bool = True
 
 
 @dataclass(frozen=True)
@@ -194,6 +198,34 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
         return Fitted(model, outcome, train=train, valid=valid)
     batches = _judged_batches(model, validator, x, recipe.device)
     return Fitted(model, outcome, probe_tasks(batches), probe_classes(batches), validator, train, valid)
+
+
+def put_input_beside(recipe: Recipe, data: TaskData, learned: Fitted, scaling: Scaling) -> Fitted | None:
+    """Put standardised rows beside learned features, and score them on the same tasks.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Of the learned features.
+    data : TaskData
+        All raw rows.
+    learned : Fitted
+    scaling : {"feature", "all"}
+        How the rows are standardised.
+
+    Returns
+    -------
+    Fitted or None
+        None where there are rows beside them already, where nothing was held out, and where the rows that the network takes
+        are no features: made by an encoder of its own, too large, or taken as they are.
+    """
+    if recipe.concat_input is not None or learned.validator is None or not learned.model.takes_plain_rows:
+        return None
+    assert learned.train is not None
+    x = encode_in_chunks(learned.model.backbone, data.x)
+    model = learned.model.with_input(learned.train.with_x(x), scaling, recipe.device)
+    batches = _judged_batches(model, learned.validator, x, recipe.device)
+    return dataclasses.replace(learned, model=model, scores=probe_tasks(batches), class_scores=probe_classes(batches))
 
 
 def _judged_batches(

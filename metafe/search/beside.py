@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
-from metafe.contracts import Backbone
 from metafe.search.judging import Judge, Judged
 from metafe.search.options import trains
 from metafe.training.feature_model import FeatureModel, encode_in_chunks
@@ -16,9 +15,6 @@ from metafe.training.input_beside import Scaling
 
 if TYPE_CHECKING:
     from metafe.search.objective import Objective, TrialExtractor
-
-# Rows of more values, such as large images, are no features to judge by nearness.
-MOST_VALUES = 4096
 
 
 def may_stand_beside(objective: Objective, parameters: Any) -> bool:
@@ -43,9 +39,7 @@ def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> Judg
         None where the rows that the network takes are no features: made by an encoder of its own, too large, or taken
         as they are.
     """
-    model = models[0].model_
-    plain = type(model.backbone).encode is Backbone.encode or model.backbone.encode_is_view
-    if not plain or model.backbone.standardise == "none" or np.prod(model.input_shape) > MOST_VALUES:
+    if not models[0].model_.takes_plain_rows:
         return None
     assert isinstance(objective.judge, Judge)
     joined = [_with_input(objective, extractor, fold) for fold, extractor in enumerate(models)]

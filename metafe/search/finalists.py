@@ -16,8 +16,8 @@ from metafe.search.judging import Judge, Judged
 from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
 from metafe.search.options import trains
 from metafe.search.standings import TOO_SLOW, count_outcomes
-from metafe.training.input_beside import Scaling
-from metafe.training.probe import compare, mean_interval
+from metafe.training.input_beside import ERRORS_BESIDE_ROWS, Scaling
+from metafe.training.probe import compare, mean_interval, mean_less_errors
 
 
 class Learned(Enum):
@@ -34,8 +34,8 @@ class Learned(Enum):
         the rows beside it, which leave half of the features as they are, one error does.
         """
         if self is Learned.ALONE:
-            return float(stats.t.ppf(0.95, n_classes - 1))
-        return 1.0 if self is Learned.BESIDE_ROWS else 0.0
+            return float(stats.t.ppf(0.95, max(1, n_classes - 1)))
+        return ERRORS_BESIDE_ROWS if self is Learned.BESIDE_ROWS else 0.0
 
 
 @dataclass(frozen=True)
@@ -253,9 +253,7 @@ def _over_classes(judged: Judged, reference: Judged, learned: Learned) -> float:
     if not same:
         return float("inf")
     gains = judged.class_scores - reference.class_scores
-    if len(gains) < 2:
-        return float(gains.mean())
-    return float(gains.mean() - learned.standard_errors(len(gains)) * stats.sem(gains))
+    return mean_less_errors(gains, learned.standard_errors(len(gains)))
 
 
 def _verdict(

@@ -19,6 +19,8 @@ from metafe.training.checking import checked_features
 from metafe.training.input_beside import InputBeside, Scaling, fit_input_beside, rows_to_weigh
 from metafe.training.normalisation import Normaliser
 
+# Rows of more values, such as large images, are no features to judge by nearness.
+MOST_VALUES_BESIDE = 4096
 VALUES_PER_CHUNK = 2**18
 MOST_ROWS_PER_CHUNK = 512
 
@@ -156,6 +158,13 @@ class FeatureModel:
         learned, beside = self._on(device, features), self.beside
         forward = learned if beside is None else lambda rows: beside.join(learned(rows), rows)
         return features_in_chunks(x, forward, device)
+
+    @property
+    def takes_plain_rows(self) -> bool:
+        """Whether the rows that the network takes are features themselves: neither encoded by the backbone, nor too large."""
+        backbone = self.backbone
+        is_plain = type(backbone).encode is Backbone.encode or backbone.encode_is_view
+        return is_plain and backbone.standardise != "none" and math.prod(self.input_shape) <= MOST_VALUES_BESIDE
 
     def with_input(self, train: TaskData, scaling: Scaling, device: torch.device) -> FeatureModel:
         """Return the model with standardised rows beside its features.

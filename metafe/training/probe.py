@@ -155,6 +155,12 @@ def compare(scores: np.ndarray, baselines: np.ndarray) -> Comparison:
     return Comparison(float(scores.mean()), float(baselines.mean()), mean, mean - half, mean + half)
 
 
+def mean_less_errors(values: np.ndarray, n_errors: float) -> float:
+    """Return the mean less some standard errors, or the mean alone of a single value."""
+    margin = n_errors * float(stats.sem(values)) if len(values) > 1 else 0.0
+    return float(values.mean()) - margin
+
+
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """Return the mean and half the width of its 95 % interval, which is infinite for fewer than two values."""
     mean = float(values.mean())
