@@ -314,3 +314,45 @@ def test_names_of_columns_are_kept_and_left_to_the_encoder():
     fitted = extractor(encoder=Columns()).fit(table, np.arange(80) % 4)
     assert fitted.feature_names_in_.tolist() == ["a", "b", "c"]
     np.testing.assert_array_equal(fitted.transform(table[["c", "a"]]), fitted.transform(table))
+
+
+class Stacked(Encoder):
+    """Stack rows, and say which network suits them."""
+
+    name = "test-stacked"
+    reads = "series"
+
+    def __init__(self, network=None):
+        self.network = network
+
+    @property
+    def default_backbone(self):
+        return self.network
+
+    def accepts(self, X):
+        return None
+
+    def fit(self, X, seeds):
+        return self
+
+    def encode(self, X):
+        return np.stack(X)
+
+
+@pytest.mark.parametrize(("network", "stand_beside"), [("mlp", True), (None, False)])
+def test_rows_that_are_no_features_stand_beside_a_network_that_few_classes_speak_for(
+    network, stand_beside, monkeypatch
+):
+    # Never sure of the next class.
+    monkeypatch.setattr("metafe.extractor._over_classes", lambda *fits: {"class_low": -1.0, "class_high": 1.0})
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 20
+    X = np.hstack([2 * rng.normal(size=(20, 3))[y] + rng.normal(size=(400, 3)), 4 * rng.normal(size=(400, 30))])
+    fitted = MetaFeatureExtractor(encoder=Stacked(network), max_steps=200, augment=None, random_state=0).fit(list(X), y)
+    assert (fitted.model_.beside is not None) == stand_beside
+    assert ("rows beside its features" in fitted.decisions_["backbone"]) == stand_beside
+    assert fitted.validation_["low"] > 0
+    if stand_beside:
+        assert fitted.n_features_out_ == fitted.model_.learner.n_features + 33
+        plain = MetaFeatureExtractor("identity", encoder=Stacked(), random_state=0).fit(list(X), y)
+        assert few_shot_score(fitted, list(X), y, n_way=5).mean > few_shot_score(plain, list(X), y, n_way=5).mean
