@@ -583,12 +583,12 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     def _beside_rows(self, beside: Fitted | None, identity: Fitted) -> Fitted | None:
         """Return features with the rows beside them that are better on the held-out classes; None where they are not."""
         from metafe.training.input_beside import ERRORS_BESIDE_ROWS
-        from metafe.training.probe import compare, mean_less_errors
+        from metafe.training.probe import compare, differences, mean_less_errors
 
         if beside is None or not (over_classes := _over_classes(beside, identity)):
             return None
         comparison = compare(np.asarray(beside.scores), np.asarray(identity.scores))
-        gains = np.asarray(beside.class_scores) - np.asarray(identity.class_scores)
+        gains = differences(np.asarray(beside.class_scores), np.asarray(identity.class_scores))
         if min(comparison.low, mean_less_errors(gains, ERRORS_BESIDE_ROWS)) <= 0:
             return None
         self.validation_ = vars(comparison) | over_classes
@@ -689,12 +689,12 @@ def _over_classes(learned: Fitted, identity: Fitted) -> dict[str, float]:
 
     Thousands of tasks from the same two classes say much about these two and little about the next class.
     """
-    from metafe.training.probe import compare
+    from metafe.training.probe import differences, interval_over_classes
 
     if learned.class_scores is None or identity.class_scores is None or not len(learned.class_scores):
         return {}
-    comparison = compare(learned.class_scores, identity.class_scores)
-    return {"class_low": comparison.low, "class_high": comparison.high}
+    mean, half = interval_over_classes(differences(learned.class_scores, identity.class_scores), 0.95)
+    return {"class_low": mean - half, "class_high": mean + half}
 
 
 def _worse_than_rows(name: str, comparison: Any) -> str:

@@ -20,7 +20,7 @@ from metafe.contracts import (
     TaskBatch,
     TaskData,
 )
-from metafe.training.probe import compare, mean_interval, probe_tasks
+from metafe.training.probe import compare, interval_over_classes, mean_interval, probe_tasks
 from metafe.training.rows import draw_rows
 
 TRAINING = Context(training=True)
@@ -172,3 +172,20 @@ class TestJudging:
     def test_comparison_is_paired_and_equal_failures_differ_by_nothing(self):
         comparison = compare(np.array([0.5, 0.7, -np.inf]), np.array([0.4, 0.6, -np.inf]))
         assert comparison.gain == pytest.approx(0.2 / 3)
+
+
+def test_two_classes_that_happen_to_gain_alike_are_not_sure_of_others():
+    mean, half = interval_over_classes(np.array([0.05, 0.05]), 0.95)
+    assert mean == 0.05
+    assert 0.1 < half < 0.3
+
+
+def test_many_classes_speak_for_themselves():
+    gains = 0.03 * np.random.default_rng(0).normal(size=200) + 0.05
+    mean, half = interval_over_classes(gains, 0.95)
+    assert half == pytest.approx(mean_interval(gains)[1], rel=0.1)
+    assert mean_interval(gains)[0] == mean
+
+
+def test_a_class_whose_features_were_not_finite_leaves_nothing_sure():
+    assert interval_over_classes(np.array([0.1, -np.inf]), 0.95) == (-np.inf, np.inf)

@@ -8,7 +8,6 @@ from enum import Enum
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
-from scipy import stats
 
 from metafe.search import attributes as attribute
 from metafe.search.baselines import SUPERVISED, is_label_free
@@ -17,7 +16,13 @@ from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
 from metafe.search.options import trains
 from metafe.search.standings import TOO_SLOW, count_outcomes
 from metafe.training.input_beside import ERRORS_BESIDE_ROWS, Scaling
-from metafe.training.probe import compare, mean_interval, mean_less_errors
+from metafe.training.probe import (
+    compare,
+    differences,
+    interval_over_classes,
+    mean_interval,
+    mean_less_errors,
+)
 
 
 class Learned(Enum):
@@ -27,15 +32,17 @@ class Learned(Enum):
     BESIDE_ROWS = "a network, beside the rows"
     ALONE = "a network"
 
-    def standard_errors(self, n_classes: int) -> float:
-        """Return how many standard errors over classes a gain must be above zero.
+    def least_gain(self, gains: np.ndarray) -> float:
+        """Return what a gain is at least, by the gains of some classes, ``(n_classes,)``.
 
         A network was found among many by these classes, and has to pass 95 %. A handful of classes seldom lets it; with
-        the rows beside it, which leave half of the features as they are, one error does.
+        the rows beside it, which leave half of the features as they are, one standard error does.
         """
         if self is Learned.ALONE:
-            return float(stats.t.ppf(0.95, max(1, n_classes - 1)))
-        return ERRORS_BESIDE_ROWS if self is Learned.BESIDE_ROWS else 0.0
+            # One side of it is what counts.
+            mean, half = interval_over_classes(gains, 0.9)
+            return mean - half
+        return mean_less_errors(gains, ERRORS_BESIDE_ROWS if self is Learned.BESIDE_ROWS else 0.0)
 
 
 @dataclass(frozen=True)
@@ -252,8 +259,7 @@ def _over_classes(judged: Judged, reference: Judged, learned: Learned) -> float:
     same = len(judged.class_scores) and len(judged.class_scores) == len(reference.class_scores)
     if not same:
         return float("inf")
-    gains = judged.class_scores - reference.class_scores
-    return mean_less_errors(gains, learned.standard_errors(len(gains)))
+    return learned.least_gain(differences(judged.class_scores, reference.class_scores))
 
 
 def _verdict(

@@ -12,6 +12,8 @@ from metafe.contracts import TaskBatch
 
 # What a task counts whose features are not finite: worse than any that are.
 WORST = -np.inf
+# Standard deviation of a gain between classes as it usually is, and how many classes that knowledge counts as.
+USUAL_SPREAD, USUAL_CLASSES = 0.1, 2
 
 
 def probe_tasks(batches: Sequence[TaskBatch]) -> np.ndarray:
@@ -136,6 +138,11 @@ class Comparison:
     high: float
 
 
+def differences(scores: np.ndarray, baselines: np.ndarray) -> np.ndarray:
+    """Return scores less baselines, of tasks or classes; two that both failed score minus infinity, and differ by nothing."""
+    return np.subtract(scores, baselines, out=np.zeros(len(scores)), where=scores != baselines)
+
+
 def compare(scores: np.ndarray, baselines: np.ndarray) -> Comparison:
     """Compare scores of the same tasks, pair by pair.
 
@@ -149,10 +156,36 @@ def compare(scores: np.ndarray, baselines: np.ndarray) -> Comparison:
     Comparison
         With the interval of Student's t distribution.
     """
-    # Two tasks that both failed score minus infinity, and differ by nothing.
-    difference = np.subtract(scores, baselines, out=np.zeros(len(scores)), where=scores != baselines)
-    mean, half = mean_interval(difference)
+    mean, half = mean_interval(differences(scores, baselines))
     return Comparison(float(scores.mean()), float(baselines.mean()), mean, mean - half, mean + half)
+
+
+def interval_over_classes(gains: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Return the mean gain of a few classes and half the width of its interval for classes like them.
+
+    Parameters
+    ----------
+    gains : ndarray of shape (n_classes,)
+        Of at least one class.
+    confidence : float
+        Of the interval, such as 0.95.
+
+    Returns
+    -------
+    mean, half : float
+
+    Notes
+    -----
+    How far gains of classes lie apart is not to be seen from two of them, which may happen to be alike. So their spread is
+    moderated: as if there had been two more, that differ as classes usually do. The t distribution with as many more degrees
+    of freedom is that of Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray
+    experiments", 2004.
+    """
+    mean, degrees = float(gains.mean()), len(gains) - 1 + USUAL_CLASSES
+    if not np.isfinite(mean):
+        return mean, float("inf")
+    variance = (USUAL_CLASSES * USUAL_SPREAD**2 + float(((gains - mean) ** 2).sum())) / degrees
+    return mean, float(stats.t.ppf((1 + confidence) / 2, degrees)) * float(np.sqrt(variance / len(gains)))
 
 
 def mean_less_errors(values: np.ndarray, n_errors: float) -> float:

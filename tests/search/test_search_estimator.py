@@ -58,7 +58,7 @@ def test_the_winner_can_be_made_again(found, blobs):
 
 
 def test_a_winner_beside_the_rows_can_be_made_again(brief, blobs, monkeypatch, tmp_path):
-    monkeypatch.setattr(finalists.Learned, "standard_errors", lambda self, n: 1e9 if self == self.ALONE else -1e9)
+    monkeypatch.setattr(finalists.Learned, "least_gain", lambda self, gains: -1.0 if self == self.ALONE else 1.0)
     monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
     X, y = blobs
     found = brief(backbones=["mlp"], extractor=MetaFeatureExtractor(max_steps=4, device="cpu"), n_trials=7).fit(X, y)
