@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import sqlalchemy
@@ -16,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from metafe.contracts import SearchError
 from metafe.search.objective import StorageTroubleError, TrialCutOffError, TrialFailedError, finish_trial
-from metafe.search.reclaiming import give_up, is_requeued, requeue
+from metafe.search.reclaiming import give_up, give_up_nameless, is_requeued, requeue
 
 # A server that is restarted, or a network that is down, is waited for so long.
 OUTAGE_SECONDS = 300.0
@@ -74,6 +75,8 @@ def run_trial(study: Study, objective: Any) -> Outcome:
             raise
         trouble = repr(error)
         once_reachable(lambda: _reopen(study, attempt.trial, f"The storage failed: {trouble}"))
+        if attempt.trial is None:
+            once_reachable(lambda: give_up_nameless(study, attempt.began))
         return Outcome(trouble=trouble)
     if attempt.was_cut_off:
         once_reachable(lambda: _reopen(study, attempt.trial, "The search ended."))
@@ -120,6 +123,7 @@ class _Attempt:
 
     def __init__(self, objective: Any) -> None:
         self.objective = objective
+        self.began = datetime.now()
         self.trial: Trial | None = None
         self.made_mistake = False
         self.was_cut_off = False

@@ -65,6 +65,24 @@ def give_up(study: Study, trial: FrozenTrial, reason: str) -> None:
         requeue(study, study._storage.get_trial(trial._trial_id))
 
 
+def give_up_nameless(study: Study, since: datetime) -> None:
+    """Fail running trials that no process has put its name into, and enqueue them again.
+
+    The storage may have begun a trial and failed before it said so: then nobody runs it. A process that is about to put its
+    name into such a trial learns that it is over, and takes another.
+
+    Parameters
+    ----------
+    study : optuna.study.Study
+    since : datetime
+        When the asking began.
+    """
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        began = trial.datetime_start
+        if attribute.WORKER not in trial.user_attrs and began is not None and began >= since:
+            give_up(study, trial, "The storage failed when the trial began.")
+
+
 def requeue(study: Study, trial: FrozenTrial) -> None:
     """Enqueue a trial that was cut off with the parameters that it had, unless it was tried often enough.
 

@@ -16,6 +16,7 @@ import joblib
 import optuna
 import pytest
 from joblib._parallel_backends import LokyBackend
+from optuna.exceptions import StorageInternalError
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -218,3 +219,23 @@ def test_who_comes_second_waits_for_the_trials_that_the_first_enqueues(tmp_path:
     with meanwhile(begin):
         second = open_study(path, "shared", {"data": "1"}, ["maximize"])
         assert len(second.trials) == 1
+
+
+def test_a_trial_that_the_storage_began_and_did_not_hand_out_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    ask, lost = Study.ask, []
+
+    def ask_and_lose_the_answer(self: Study, *arguments: Any, **named: Any) -> Any:
+        trial = ask(self, *arguments, **named)
+        if not lost:
+            lost.append(trial.number)
+            raise StorageInternalError("The connection is gone.")
+        return trial
+
+    monkeypatch.setattr(Study, "ask", ask_and_lose_the_answer)
+    run(study, Tiny(), 4, 1)
+    assert lost == [0]
+    states = numbers_by_state(study)
+    assert states["FAIL"] == [0]
+    assert len(states["COMPLETE"]) == n_finished(study) == 4
+    assert "RUNNING" not in states
