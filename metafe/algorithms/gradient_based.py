@@ -394,8 +394,7 @@ class GradientAlgorithm(Labelled):
         n_rows = n_kept * batch.support_x.shape[1] + batch.query_x.shape[1]
         n_values = len(batch) * n_rows * batch.query_x.shape[2:].numel()
         n_groups = max(1, min(len(batch), -(-n_values // _VALUES_TRAINED_AT_ONCE)))
-        size = -(-len(batch) // n_groups)
-        return [batch.part(slice(start, start + size)) for start in range(0, len(batch), size)]
+        return batch.groups(-(-len(batch) // n_groups))
 
     def vectorises(self, learner: Learner) -> bool:
         """Say whether all tasks of a batch are computed at once."""

@@ -152,9 +152,7 @@ def groups_of_tasks(batch: TaskBatch) -> list[TaskBatch]:
     n_values = max(1, batch.query_x.shape[2:].numel())
     n_at_once = VALUES_AT_ONCE if batch.query_x.device.type == "cpu" else VALUES_AT_ONCE_ON_ACCELERATORS
     n_tasks = max(1, max(FEWEST_ROWS_AT_ONCE, n_at_once // n_values) // n_rows)
-    if n_tasks >= len(batch):
-        return [batch]
-    return [batch.part(slice(start, start + n_tasks)) for start in range(0, len(batch), n_tasks)]
+    return [batch] if n_tasks >= len(batch) else batch.groups(n_tasks)
 
 
 def features_of_batch(backbone: nn.Module, batch: TaskBatch) -> tuple[Tensor, Tensor]:

@@ -210,6 +210,10 @@ class TaskBatch:
         arrays = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "n_way"}
         return TaskBatch(n_way=self.n_way, **{k: None if v is None else v[tasks] for k, v in arrays.items()})
 
+    def groups(self, n_tasks: int) -> list[TaskBatch]:
+        """Return batches of so many tasks each, in order; the last may have fewer."""
+        return [self.part(slice(start, start + n_tasks)) for start in range(0, len(self), n_tasks)]
+
     @property
     def shape(self) -> tuple[Any, ...]:
         """What must agree for two batches to be one: way, and the shapes of all arrays without ``T``."""

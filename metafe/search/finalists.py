@@ -225,13 +225,15 @@ def name_of(trial: FrozenTrial, objective: Objective) -> str:
 
 def _judged_afresh(trial: FrozenTrial) -> Judged:
     """Return what the trial has scored on fresh episodes, by which nothing was chosen."""
-    names = (attribute.FRESH_SCORES, attribute.FRESH_CLASS_SCORES)
-    return Judged(*(attribute.unpacked(trial.user_attrs[name]) for name in names))
+    return _kept(trial, attribute.FRESH_SCORES, attribute.FRESH_CLASS_SCORES)
 
 
 def _judged_beside(trial: FrozenTrial) -> Judged:
     """Return the same with the rows beside the features."""
-    names = (attribute.BESIDE_SCORES, attribute.BESIDE_CLASS_SCORES)
+    return _kept(trial, attribute.BESIDE_SCORES, attribute.BESIDE_CLASS_SCORES)
+
+
+def _kept(trial: FrozenTrial, *names: str) -> Judged:
     return Judged(*(attribute.unpacked(trial.user_attrs[name]) for name in names))
 
 
