@@ -110,17 +110,15 @@ def enqueue_first(
     if known := study.get_trials(deepcopy=False):
         # Where none has begun, whoever made the study is still enqueueing the same.
         if any(trial.state != TrialState.WAITING for trial in known):
-            tried = [_parameters_of(trial, space) for trial in known]
-            _enqueue_all(study, space, [p for p in warm if effective_parameters(p) not in tried])
+            _enqueue_new(study, space, warm, [_parameters_of(trial, space) for trial in known])
         return
     first = baselines(space, data, encoder)
     for name, parameters in first.items():
         # Choices that come near would tell the sampler something else than what was tried.
         choices = space.fixed(parameters) if space.contains(parameters) else None
         _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(space.to_json(parameters))})
-    tried = [effective_parameters(parameters) for parameters in first.values()]
-    listed = [p for p in space.list_settings() if effective_parameters(p) not in tried]
-    _enqueue_all(study, space, [*warm, *listed, *default_recipes(space, data, encoder)])
+    then = [*warm, *space.list_settings(), *default_recipes(space, data, encoder)]
+    _enqueue_new(study, space, then, [effective_parameters(parameters) for parameters in first.values()])
 
 
 def _parameters_of(trial: FrozenTrial, space: Space) -> Parameters:
@@ -129,9 +127,12 @@ def _parameters_of(trial: FrozenTrial, space: Space) -> Parameters:
     return {} if kept is None else effective_parameters(space.from_json(json.loads(kept)))
 
 
-def _enqueue_all(study: Study, space: Space, settings: Sequence[Parameters]) -> None:
+def _enqueue_new(study: Study, space: Space, settings: Sequence[Parameters], tried: list[Parameters]) -> None:
+    """Enqueue what is not among the tried, each once: the same parameters give the same trial again."""
     for parameters in settings:
-        _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
+        if (spelt := effective_parameters(parameters)) not in tried:
+            tried = [*tried, spelt]
+            _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
 
 
 def _enqueue(study: Study, choices: Mapping[str, Any] | None, attributes: Mapping[str, Any]) -> None:

@@ -209,11 +209,30 @@ def _with_ranges(option: Option, overrides: Mapping[str, Any], problem: Callable
             )
         if isinstance(value, Distribution | When):
             ranges[name] = value
+        elif _is_meant_as_range(value, option.parameter, known[name]):
+            raise InvalidParameterError(
+                f"{ARGUMENTS[option.parameter]} must override {name!r} of {option.label!r} by a range or by one value; got "
+                f"{value!r}. Write {_as_range(value)} of metafe.contracts."
+            )
         else:
             ranges.pop(name, None)
             constants[name] = value
     plugin = clone(option.plugin).set_params(**constants) if constants else option.plugin
     return replace(option, plugin=plugin, ranges=ranges)
+
+
+def _is_meant_as_range(value: Any, parameter: str, default: Any) -> bool:
+    """Tell whether several values are given of what is one; task sources take pairs themselves."""
+    return isinstance(value, list | tuple) and parameter != "tasks" and isinstance(default, str | int | float)
+
+
+def _as_range(values: Sequence[Any]) -> str:
+    """Return the code of the range that a list of values was probably meant as."""
+    is_interval = isinstance(values, tuple) and len(values) == 2 and all(type(v) in (int, float) for v in values)
+    if not is_interval:
+        return f"Categorical({list(values)!r})"
+    kind = "Int" if all(isinstance(v, int) for v in values) else "Float"
+    return f"{kind}{values!r}"
 
 
 def _declared(option: Option, problem: Problem) -> Mapping[str, Distribution | When]:

@@ -14,7 +14,7 @@ from metafe.search.baselines import SUPERVISED, is_label_free
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
 from metafe.search.options import trains
-from metafe.search.standings import TOO_SLOW, count_outcomes
+from metafe.search.standings import TOO_SLOW, count_outcomes, failures
 from metafe.training.input_beside import ERRORS_BESIDE_ROWS, Scaling
 from metafe.training.probe import (
     compare,
@@ -288,6 +288,18 @@ def _verdict(
 
 def _why_no_others(trials: Sequence[FrozenTrial]) -> str:
     """Say what became of the trials that are no baselines, none of which was finished."""
-    counts = count_outcomes([t for t in trials if not attribute.is_baseline(t.user_attrs)])
+    others = [t for t in trials if not attribute.is_baseline(t.user_attrs)]
+    counts = count_outcomes(others)
     said = [f"{counts[what]} {what}" for what in ("pruned", TOO_SLOW, "failed") if counts[what]]
-    return f"no other trial was finished ({', '.join(said)})" if said else "no other trial was finished"
+    outcomes = f" ({', '.join(said)})" if said else ""
+    return f"no other trial was finished{outcomes}{_why_failed(others)}"
+
+
+def _why_failed(trials: Sequence[FrozenTrial]) -> str:
+    """Name the most frequent cause where trials failed."""
+    causes = failures([t for t in trials if t.state == TrialState.FAIL])
+    if not causes:
+        return ""
+    n_times, error = causes[0]
+    message = " ".join(error["message"].split()).rstrip(".")
+    return f". {n_times} failed by {error['plugin']}: {error['type']}: {message}"

@@ -128,6 +128,16 @@ def test_it_is_said_that_all_others_were_pruned(objective, judged_as):
     assert finals.verdict.endswith("no other trial was finished (2 pruned).")
 
 
+def test_it_is_said_why_others_failed(objective, judged_as):
+    judged_as({0: 0.6})
+    failed = trial(1, 0.5)
+    failed.state = optuna.trial.TrialState.FAIL
+    kept = {"plugin": "backbone mine", "type": "ValueError", "message": "no\n width.", "traceback": ""}
+    failed.user_attrs[attribute.ERROR] = kept
+    verdict = judge_finalists([trial(0, 0.6, "PCA"), failed], objective).verdict
+    assert verdict.endswith("finished (1 failed). 1 failed by backbone mine: ValueError: no width.")
+
+
 def test_without_baselines_the_best_wins(objective, judged_as):
     judged_as({0: 0.5, 1: 0.6})
     finals = judge_finalists([trial(0, 0.6), trial(1, 0.6)], objective)

@@ -355,6 +355,9 @@ def test_a_named_plugin_that_raises_is_one_error(install, base, method, instead)
     [
         ({"backbones": ["mpl"]}, "Did you mean 'mlp'"),
         ({"backbones": {"mlp": {"witdh": 3}}}, "Did you mean 'width'"),
+        ({"backbones": {"mlp": {"width": (8, 16)}}}, r"Write Int\(8, 16\) of"),
+        ({"backbones": {"mlp": {"dropout": (0.0, 0.5)}}}, r"Write Float\(0.0, 0.5\) of"),
+        ({"backbones": {"mlp": {"activation": ["relu", "tanh"]}}}, r"Write Categorical\(\['relu', 'tanh'\]\) of"),
         ({"backbones": []}, "backbones must name at least one backbone"),
         ({"algorithms": []}, "algorithms must name at least one algorithm"),
         ({"tasks": {}}, "tasks must name at least one task source"),

@@ -15,6 +15,7 @@ from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 from metafe.contracts import InvalidParameterError, SearchError, TaskData
 from metafe.search.attributes import GIVEN, PARAMETERS
 from metafe.search.meta_features import distance, meta_features
+from metafe.search.options import effective_parameters
 from metafe.search.storage import make_storage
 from metafe.search.warm_start import META_FEATURES, warm_settings
 
@@ -79,15 +80,29 @@ def test_best_settings_are_tried_right_after_the_baselines(earlier):
     assert first.params == best.params
 
 
+def study_of(features: dict[str, float], *parameters: dict) -> optuna.Study:
+    found = optuna.create_study(direction="maximize")
+    found.set_user_attr(META_FEATURES, features)
+    for one in parameters:
+        found.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={PARAMETERS: json.dumps(one)}))
+    return found
+
+
+def test_what_works_out_of_the_box_and_did_best_elsewhere_is_tried_once(earlier):
+    usual = {"backbone": "mlp", "algorithm": "protonet", "tasks": "classes"}
+    other = study_of(earlier.study_.user_attrs[META_FEATURES], usual)
+    warm = search(*table(150, 6, 7, seed=1), warm_start_from=other)
+    given = [json.loads(t.user_attrs[GIVEN]) for t in warm.study_.trials if GIVEN in t.user_attrs]
+    spelt = [effective_parameters(parameters) for parameters in given]
+    assert spelt.count(effective_parameters(usual)) == 1
+
+
 def test_a_study_that_goes_on_tries_what_it_has_not_tried(earlier, tmp_path):
     X, y = table(150, 6, 7, seed=1)
     begun = search(X, y, storage=tmp_path / "study.log")
     n_before = len(begun.study_.trials)
-    found = optuna.create_study(direction="maximize")
-    found.set_user_attr(META_FEATURES, earlier.study_.user_attrs[META_FEATURES])
     known = {"backbone": "mlp", "algorithm": "protonet", "tasks": "classes"}
-    for parameters in (known, known | {"backbone__width": 33}):
-        found.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={PARAMETERS: json.dumps(parameters)}))
+    found = study_of(earlier.study_.user_attrs[META_FEATURES], known, known | {"backbone__width": 33})
     for n_trials in (9, 10):
         begun.set_params(warm_start_from=found, n_trials=n_trials).fit(X, y)
         added = [t for t in begun.study_.trials[n_before:] if GIVEN in t.user_attrs]
