@@ -16,8 +16,9 @@ from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from metafe.contracts import SearchError
-from metafe.search.objective import StorageTroubleError, TrialCutOffError, TrialFailedError, finish_trial
+from metafe.search.objective import finish_trial
 from metafe.search.reclaiming import give_up, give_up_nameless, is_requeued, requeue
+from metafe.search.stops import StorageTroubleError, TrialCutOffError, TrialFailedError
 
 # A server that is restarted, or a network that is down, is waited for so long.
 OUTAGE_SECONDS = 300.0

@@ -12,9 +12,9 @@ from optuna.trial import FrozenTrial, TrialState
 from metafe.search import attributes as attribute
 from metafe.search.baselines import SUPERVISED, is_label_free
 from metafe.search.judging import Judge, Judged
-from metafe.search.objective import N_LABELLED, N_LEARNED, Objective, bounds
+from metafe.search.objective import Objective
 from metafe.search.options import trains
-from metafe.search.standings import TOO_SLOW, count_outcomes, failures
+from metafe.search.standings import N_LABELLED, N_LEARNED, TOO_SLOW, bounds, count_outcomes, failures
 from metafe.training.input_beside import ERRORS_BESIDE_ROWS, Scaling
 from metafe.training.probe import (
     compare,

@@ -16,9 +16,9 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from metafe.search import attributes as attribute
-from metafe.search.objective import FOLD_REPORT
 from metafe.search.samplers import REPORTS
 from metafe.search.standings import Standing, best_trial, label_of, objectives_of, score_of
+from metafe.search.stops import FOLD_REPORT
 from metafe.search.view import View
 
 Theme = Literal["light", "dark"]

@@ -18,6 +18,8 @@ from metafe.training.probe import Comparison, compare, mean_interval
 
 # What becomes of a trial, in words, beside the states that Optuna has.
 TOO_SLOW = "too slow for the timeout"
+# How many of the best may be judged again in the end: searched trials, and baselines that learn from labels.
+N_LEARNED, N_LABELLED = 3, 2
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,12 @@ def failures(trials: Sequence[FrozenTrial]) -> list[tuple[int, dict[str, str]]]:
     by_cause = {(e["plugin"], e["type"], e["message"]): e for e in reversed(known)}
     counts = Counter((e["plugin"], e["type"], e["message"]) for e in known)
     return [(n, by_cause[cause]) for cause, n in counts.most_common()]
+
+
+def bounds(trial: FrozenTrial) -> tuple[float, float]:
+    """Return the 95 % interval of a trial's score over episodes."""
+    mean, half = mean_interval(attribute.unpacked(trial.user_attrs[attribute.EPISODE_SCORES]))
+    return mean - half, mean + half
 
 
 def _interval(trial: FrozenTrial) -> float:

@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import Study
 from sklearn.utils import _safe_indexing
+from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from metafe.contracts import InvalidParameterError, MetafeWarning, SearchError, TaskData
 from metafe.search.journal import open_journal
@@ -41,6 +42,8 @@ HASHED_ROWS = 1024
 SERVER_SECONDS = 10
 # A study without trials is one that another process is about to begin, unless that has died.
 BEGIN_SECONDS = 5.0
+# In which another process makes the tables of a database.
+TABLES_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -181,13 +184,7 @@ def make_storage(storage: Any) -> BaseStorage:
             return open_journal(Path(rest.removeprefix("/")))
         if scheme == "grpc":
             return _proxy(rest)
-        return RDBStorage(
-            str(storage),
-            engine_kwargs=_engine_options(scheme),
-            heartbeat_interval=HEARTBEAT_SECONDS,
-            grace_period=GRACE_SECONDS,
-            heartbeat_stale_trial_callback=requeue,
-        )
+        return _relational(str(storage), scheme)
 
 
 def fingerprint_of(data: TaskData, **parts: Any) -> dict[str, str]:
@@ -228,6 +225,24 @@ def _proxy(address: str) -> GrpcStorageProxy:
     proxy = GrpcStorageProxy(host=host, port=int(port))
     proxy.wait_server_ready(timeout=SERVER_SECONDS)
     return proxy
+
+
+def _relational(url: str, scheme: str, attempts: int = 3) -> RDBStorage:
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs=_engine_options(scheme),
+            heartbeat_interval=HEARTBEAT_SECONDS,
+            grace_period=GRACE_SECONDS,
+            heartbeat_stale_trial_callback=requeue,
+        )
+    except DatabaseError as error:
+        # Of several that begin with an empty database together, one makes the tables.
+        made_meanwhile = isinstance(error, IntegrityError | ProgrammingError) or "already exists" in str(error)
+        if attempts == 1 or not made_meanwhile:
+            raise
+    time.sleep(TABLES_SECONDS)
+    return _relational(url, scheme, attempts - 1)
 
 
 def _engine_options(scheme: str) -> dict[str, Any]:

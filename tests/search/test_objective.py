@@ -137,6 +137,11 @@ def test_what_is_surely_worse_on_the_first_fold_gets_no_more(brief, blobs):
     assert all(attribute.BASELINE not in t.user_attrs for t in pruned)
 
 
+def test_without_a_pruner_what_is_surely_worse_comes_to_its_end(brief, blobs):
+    search = brief(extractor=template(backbone="mlp", max_steps=0), n_trials=BASELINES + 4, pruner="none").fit(*blobs)
+    assert {t.state.name for t in search.study_.trials} == {"COMPLETE"}
+
+
 def test_a_plugin_that_raises_fails_its_trial_and_no_other(brief, blobs):
     search = brief(extractor=template(), backbones=[Faulty(), "mlp"], algorithms="protonet", n_trials=20)
     search.fit(*blobs)
@@ -295,7 +300,7 @@ def test_a_trial_that_the_end_of_the_time_cuts_off_is_tried_again(brief, blobs, 
     search = brief(extractor=template(backbone="mlp", algorithm=patient.name), storage=tmp_path / "study.log")
     search.set_params(n_trials=BASELINES + 1, pruner=None)
     with monkeypatch.context() as patched:
-        patched.setattr("metafe.search.objective._StopRules.time_is_up", property(lambda rules: patient.steps >= 2))
+        patched.setattr("metafe.search.stops.StopRules.time_is_up", property(lambda rules: patient.steps >= 2))
         assert len(search.fit(*blobs).cv_results_["trial"]) == BASELINES
     states = [t.state.name for t in search.study_.trials if attribute.BASELINE not in t.user_attrs]
     assert (states[0], states[-1]) == ("FAIL", "WAITING")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 from sklearn.metrics import make_scorer
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, MinMaxScaler
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from metafe import MetaFeatureExtractor
 from metafe.backbones import SklearnTransformer
@@ -201,6 +203,27 @@ def test_a_storage_that_cannot_be_reached_is_one_error_before_any_training(
         brief(storage=storage, algorithms=["counting"], extractor=None, backbones=["mlp"]).fit(*blobs)
     assert "secret" not in str(caught.value)
     assert not count_steps
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IntegrityError("INSERT", None, ValueError("UNIQUE constraint failed: alembic_version.version_num")),
+        OperationalError("CREATE TABLE", None, ValueError("table studies already exists")),
+    ],
+)
+def test_tables_that_another_process_has_just_made_are_taken(tmp_path, monkeypatch, error):
+    raised = [error]
+
+    def race(*args, **settings):
+        if raised:
+            raise raised.pop()
+        return RDBStorage(*args, **settings)
+
+    monkeypatch.setattr("metafe.search.storage.RDBStorage", race)
+    monkeypatch.setattr("metafe.search.storage.TABLES_SECONDS", 0.0)
+    assert isinstance(make_storage(f"sqlite:///{tmp_path}/study.db"), RDBStorage)
+    assert not raised
 
 
 @pytest.mark.parametrize("storage", [3, "grpc://localhost", object()])

@@ -23,9 +23,9 @@ from optuna.trial import TrialState
 from metafe.contracts import SearchError
 from metafe.search import attributes as attribute
 from metafe.search.attempts import Outcome
-from metafe.search.objective import TrialFailedError
 from metafe.search.progress import take_snapshot
 from metafe.search.reclaiming import n_finished
+from metafe.search.stops import TrialFailedError
 from metafe.search.storage import open_study
 from metafe.search.workers import Tickets, _direct, run
 from tests.search.tiny import Tiny, is_gone, meanwhile, numbers_by_state, open_journal, wait_until, workers_of

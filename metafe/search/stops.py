@@ -1,0 +1,130 @@
+"""When a trial ends before its last fold."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from optuna.exceptions import TrialPruned
+from optuna.pruners import NopPruner
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from metafe.contracts import MetafeError
+from metafe.search import attributes as attribute
+from metafe.search.judging import Judged
+from metafe.search.reclaiming import lasting
+from metafe.search.samplers import REPORTS
+from metafe.search.standings import N_LEARNED
+from metafe.training.probe import compare
+
+if TYPE_CHECKING:
+    from metafe.search.objective import Objective
+
+# Reports of a training are numbered by how much of it is over; the score on the first fold comes after the last of them.
+FOLD_REPORT = REPORTS + 1
+
+
+class TrialFailedError(MetafeError):
+    """A trial whose plugins raised; what and why is kept in the trial."""
+
+
+class TrialCutOffError(TrialFailedError):
+    """A trial that the end of the search has cut off; it is tried again when the search goes on."""
+
+
+class StorageTroubleError(MetafeError):
+    """A report that the study's storage did not take."""
+
+
+class StopRules:
+    """When a trial ends before its last fold.
+
+    Parameters
+    ----------
+    objective : Objective
+    trial : Trial
+    """
+
+    def __init__(self, objective: Objective, trial: Trial) -> None:
+        self.objective = objective
+        self.trial = trial
+        self.finished = self._complete()
+        self.is_searched = objective.prunes and attribute.BASELINE not in trial.user_attrs
+        self.may_prune = self.is_searched and not isinstance(trial.study.pruner, NopPruner)
+        deadline = objective.deadline
+        self.stop_at = None if deadline is None else deadline - objective.refit_seconds(self.finished)
+
+    @property
+    def limits_pace(self) -> bool:
+        """Whether a network may be too slow for the time that there is."""
+        return self.is_searched and self.objective.fold_seconds is not None
+
+    @property
+    def time_is_up(self) -> bool:
+        """Whether no more is left than the refit takes."""
+        return self.stop_at is not None and time.time() >= self.stop_at
+
+    def watch_first(self, metrics: Mapping[str, float]) -> bool:
+        """Report a validation on the first fold; True ends the training."""
+        if self.objective.prunes and "score" in metrics:
+            # What is left of rounding must not make it the report before.
+            self._report(metrics["score"], int(metrics["share"] * REPORTS + 1e-6))
+            if self.may_prune and self.trial.should_prune():
+                raise TrialPruned(f"after {metrics['step']} steps")
+        return self.watch_others(metrics)
+
+    def may_win(self, score: float) -> bool:
+        """Whether a trial is among the best so far, of which the finalists will be, or a baseline."""
+        others = [t for t in self.finished if not attribute.is_baseline(t.user_attrs)]
+        better = sum(attribute.score_of(t, self.objective.objectives) > score for t in others)
+        return attribute.BASELINE in self.trial.user_attrs or better < N_LEARNED
+
+    def check_pace(self, seconds: float) -> None:
+        """Prune a network of which a step and a validation take longer than a whole training may."""
+        longest = self.objective.fold_seconds
+        if longest is None or seconds <= longest:
+            return
+        message = (
+            f"A step and a validation must take less than the {longest:.2g} s of the timeout that a training has; they take "
+            f"about {float(f'{seconds:.1g}'):g} s. Raise timeout, or leave the backbone out."
+        )
+        backbone = json.loads(self.trial.user_attrs[attribute.PARAMETERS])["backbone"]
+        kept = {"plugin": f"backbone {backbone}", "type": attribute.TOO_SLOW, "message": message, "traceback": ""}
+        self.trial.set_user_attr(attribute.ERROR, kept)
+        raise TrialPruned(message)
+
+    def watch_others(self, metrics: Mapping[str, float]) -> bool:
+        """Look at the clock; True ends the training."""
+        if is_late := self.time_is_up:
+            self.end_early()
+        return is_late
+
+    def after_first(self, judged: Judged) -> None:
+        """Prune what is surely worse than the best trial on the same episodes of the first fold."""
+        if not self.objective.prunes:
+            return
+        self._report(judged.mean, FOLD_REPORT)
+        if not self.may_prune or not self.finished or len(judged.scores) < 2:
+            return
+        best = max(self.finished, key=lambda t: t.values[0])
+        others = attribute.unpacked(best.user_attrs[attribute.EPISODE_SCORES])[: len(judged.scores)]
+        if compare(judged.scores, others).high < 0:
+            raise TrialPruned(f"surely worse than trial {best.number} on the first fold")
+
+    def end_early(self) -> None:
+        """Stop the study; the trial counts only where it is all there is, also of those that have ended since it began."""
+        self.trial.study.stop()
+        if self.finished or self._complete():
+            raise TrialCutOffError("The search ended in the middle of the trial.")
+
+    def _complete(self) -> list[FrozenTrial]:
+        trials = lasting(self.trial.study.get_trials(deepcopy=False))
+        return [trial for trial in trials if trial.state == TrialState.COMPLETE]
+
+    def _report(self, score: float, step: int) -> None:
+        try:
+            self.trial.report(score, step)
+        except Exception as error:
+            raise StorageTroubleError(f"The study's storage must take a report; it raised {error!r}.") from error
