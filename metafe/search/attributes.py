@@ -26,6 +26,8 @@ WORKER = "worker"
 FOLD_SCORES = "fold_scores"
 EPISODE_SCORES = "episode_scores"
 CLASS_SCORES = "class_scores"
+# For each fold, how many steps of training did best on what it held out for that; none where nothing was.
+BEST_STEPS = "best_steps"
 # On episodes that nothing was chosen by, for the finals.
 FRESH_SCORES = "fresh_scores"
 FRESH_CLASS_SCORES = "fresh_class_scores"
@@ -48,7 +50,7 @@ TOO_SLOW = "TooSlow"
 # What a trial says of one attempt, not of what is tried.
 OF_ATTEMPT = (
     *(PARAMETERS, WORKER, FOLD_SCORES, EPISODE_SCORES, CLASS_SCORES, FRESH_SCORES, FRESH_CLASS_SCORES, VIEW),
-    *(BESIDE_SCORES, BESIDE_CLASS_SCORES, BESIDE),
+    *(BEST_STEPS, BESIDE_SCORES, BESIDE_CLASS_SCORES, BESIDE),
     *(FIT_SECONDS, WHOLE_FIT_SECONDS, SECONDS, N_FEATURES, N_PARAMETERS, LATENCY, ERROR),
 )
 

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 # The name of the one baseline that is a network.
 SUPERVISED = "supervised"
-STANDARDISED, ONE_SCALE, PCA = "standardised rows", "rows on one scale", "PCA"
+STANDARDISED, ONE_SCALE, BOTH_SCALES = "standardised rows", "rows on one scale", "rows on both scales"
+PCA = "PCA"
 # What no label has a part in, so that all classes can judge it.
-LABEL_FREE = frozenset({STANDARDISED, ONE_SCALE, PCA})
+LABEL_FREE = frozenset({STANDARDISED, ONE_SCALE, BOTH_SCALES, PCA})
 
 
 def is_label_free(trial: FrozenTrial) -> bool:
@@ -52,6 +53,8 @@ def baselines(space: Space, data: TaskData, encoder: Encoder | None = None) -> d
     found: dict[str, Parameters] = {STANDARDISED: {"backbone": "identity"}}
     if data.x.ndim == 2:
         found[ONE_SCALE] = {"backbone": "identity", "backbone__scaling": "all"}
+        # Where it is not clear which is better, which is often, this is nearly as good as the better.
+        found[BOTH_SCALES] = {"backbone": "identity", "concat_input": "all"}
     found[PCA] = {"backbone": "sklearn", "backbone__transformer": "pca"}
     if data.kind == "classification":
         found["LDA"] = {"backbone": "sklearn", "backbone__transformer": "lda"}

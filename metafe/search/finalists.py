@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -15,34 +14,16 @@ from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.search.options import trains
 from metafe.search.standings import N_LABELLED, N_LEARNED, TOO_SLOW, bounds, count_outcomes, failures
-from metafe.training.input_beside import ERRORS_BESIDE_ROWS, Scaling
+from metafe.training.input_beside import Scaling
 from metafe.training.probe import (
     compare,
     differences,
     interval_over_classes,
     mean_interval,
-    mean_less_errors,
 )
 
-
-class Learned(Enum):
-    """What features owe to the classes that they are judged by."""
-
-    NOTHING = "nothing is trained"
-    BESIDE_ROWS = "a network, beside the rows"
-    ALONE = "a network"
-
-    def least_gain(self, gains: np.ndarray) -> float:
-        """Return what a gain is at least, by the gains of some classes, ``(n_classes,)``.
-
-        A network was found among many by these classes, and has to pass 95 %. A handful of classes seldom lets it; with
-        the rows beside it, which leave half of the features as they are, one standard error does.
-        """
-        if self is Learned.ALONE:
-            # One side of it is what counts.
-            mean, half = interval_over_classes(gains, 0.9)
-            return mean - half
-        return mean_less_errors(gains, ERRORS_BESIDE_ROWS if self is Learned.BESIDE_ROWS else 0.0)
+# Share of a normal distribution that is within one standard error of its mean, and within the one-sided bound of 95 %.
+ONE_ERROR, ONE_SIDED = 0.683, 0.9
 
 
 @dataclass(frozen=True)
@@ -62,10 +43,12 @@ class Finalist:
         Mean over fresh episodes, and half the width of its 95 % interval.
     gain, low, high : float
         Paired gain over the best baseline, with its 95 % interval; NaN where there is none.
+    class_gain : float
+        What the gain probably is at least, with held-out classes as the unit: the mean less one standard error. By this the
+        winner is chosen, since what differs much between classes may mislead on the next. Infinite where there are no classes.
     class_low : float
-        What the gain must have above zero with held-out classes as the unit: for a network, which was found among many by
-        these classes, its lower bound of 95 %; with the rows beside it, of whose features half cannot mislead, the mean less
-        one standard error; for what trains nothing the mean. Infinite where there are no classes.
+        What of it must be above zero: the same, but the lower bound of 95 % for a network, which was found among many by these
+        classes. With the rows beside it half of the features cannot mislead.
     """
 
     trial: int
@@ -76,6 +59,7 @@ class Finalist:
     gain: float = float("nan")
     low: float = float("nan")
     high: float = float("nan")
+    class_gain: float = float("inf")
     class_low: float = float("inf")
     concat_input: Scaling | None = None
 
@@ -114,9 +98,9 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     Returns
     -------
     Finals
-        A learned trial wins whose fresh score is the best, alone or with the rows beside its features, if its gain over the
-        best baseline is surely above zero over episodes, and over held-out classes (`Finalist.class_low`); else the best
-        baseline does. Of the baselines that no label has a part in, the best is that on episodes over all classes. One that
+        A trial may win, alone or with the rows beside its features, if its gain over the best baseline is surely above zero over
+        episodes, and over held-out classes (`Finalist.class_low`). Of those that may, the one does whose gain over classes is
+        at least the most (`Finalist.class_gain`); without any, the best baseline. Of the baselines that no label has a part in, the best is that on episodes over all classes. One that
         learns from labels is the best baseline only where it is better than that by the same rule.
     """
     complete = _judged_alike([t for t in trials if t.state == TrialState.COMPLETE])
@@ -134,7 +118,7 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     rows.sort(key=lambda row: row.score, reverse=True)
     candidates = [row for row in rows if not row.is_baseline and (reference is None or row.surely_better)]
     by_hand = next((row for row in rows if best_baseline is not None and row.trial == best_baseline.number), None)
-    winner = candidates[0] if candidates else by_hand
+    winner = max(candidates, key=lambda row: (row.class_gain, row.score)) if candidates else by_hand
     assert winner is not None, "without a baseline to beat, every finalist is a candidate"
     return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, trials))
 
@@ -167,10 +151,8 @@ def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged
 
     def is_better(trial: FrozenTrial) -> bool:
         own, other = judged[trial.number], judged[plain.number]
-        over_classes = _over_classes(
-            own, other, Learned.ALONE if trial.user_attrs[attribute.BASELINE] == SUPERVISED else Learned.NOTHING
-        )
-        return min(compare(own.scores, other.scores).low, over_classes) > 0
+        is_network = trial.user_attrs[attribute.BASELINE] == SUPERVISED
+        return min(compare(own.scores, other.scores).low, _over_classes(own, other, is_network)) > 0
 
     return next((t for t in by_score if t is not plain and is_better(t)), plain)
 
@@ -251,17 +233,25 @@ def _finalist(
     if reference is None:
         return row
     gain = compare(judged.scores, reference.scores)
-    network = Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
-    learned = network if trains(objective.parameters_of(trial)) else Learned.NOTHING
-    class_low = _over_classes(judged, reference, learned)
-    return replace(row, gain=gain.gain, low=gain.low, high=gain.high, class_low=class_low)
+    is_network_alone = trains(objective.parameters_of(trial)) and concat_input is None
+    return replace(
+        row,
+        gain=gain.gain,
+        low=gain.low,
+        high=gain.high,
+        class_gain=_over_classes(judged, reference),
+        class_low=_over_classes(judged, reference, is_network_alone),
+    )
 
 
-def _over_classes(judged: Judged, reference: Judged, learned: Learned) -> float:
+def _over_classes(judged: Judged, reference: Judged, surely: bool = False) -> float:
+    """Return what a gain is at least with classes as the unit: within one standard error, or by 95 %."""
     same = len(judged.class_scores) and len(judged.class_scores) == len(reference.class_scores)
     if not same:
         return float("inf")
-    return learned.least_gain(differences(judged.class_scores, reference.class_scores))
+    gains = differences(judged.class_scores, reference.class_scores)
+    mean, half = interval_over_classes(gains, ONE_SIDED if surely else ONE_ERROR)
+    return mean - half
 
 
 def _verdict(

@@ -28,6 +28,7 @@ from metafe.search import attributes as attribute
 from metafe.search.baselines import STANDARDISED, is_label_free
 from metafe.search.beside import best_scaling, judge_beside, may_stand_beside
 from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
+from metafe.search.options import trains
 from metafe.search.space import Parameters, Space
 from metafe.search.standings import N_LABELLED, N_LEARNED, bounds
 from metafe.search.stops import StopRules, StorageTroubleError, TrialCutOffError, TrialFailedError
@@ -80,6 +81,9 @@ class TrialExtractor(MetaFeatureExtractor):
         self._max_steps = recipe.settings.max_steps
         return dataclasses.replace(recipe, judge=self._search_judge, on_pace=self._on_pace, seconds=self._seconds)
 
+    best_steps: int | None = None
+    """Longest training that does best on what was held out for that; None where nothing was."""
+
     @property
     def share_of_steps(self) -> float:
         """How much of its longest training it has had; 1 where nothing is trained."""
@@ -92,9 +96,13 @@ class TrialExtractor(MetaFeatureExtractor):
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         # The search itself compares with the standardised rows, on all folds.
         self.validation_ = None
-        self.was_interrupted = learned.outcome.interrupted
-        if learned.outcome.diverged:
-            raise PluginContractError(learned.outcome.diverged)
+        outcome = learned.outcome
+        self.was_interrupted = outcome.interrupted
+        if outcome.diverged:
+            raise PluginContractError(outcome.diverged)
+        if learned.validator is not None:
+            was_best_at_its_end = outcome.best_step == outcome.history[-1]["step"]
+            self.best_steps = self._max_steps if was_best_at_its_end else outcome.best_step
         return learned
 
 
@@ -114,6 +122,8 @@ class Run:
         The same with the rows beside the features, where that may win.
     fit_seconds, whole_fit_seconds, latencies : list of float
         Likewise; the second is without a limit of the time, and latency is in seconds for 1000 rows.
+    best_steps : list of int
+        Likewise, of trainings that held something out: the length that did best on it.
     """
 
     models: list[TrialExtractor] = field(default_factory=list)
@@ -123,6 +133,8 @@ class Run:
     fit_seconds: list[float] = field(default_factory=list)
     whole_fit_seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
+
+    best_steps: list[int] = field(default_factory=list)
 
     @property
     def score(self) -> float:
@@ -310,15 +322,31 @@ class Objective:
             run.whole_fit_seconds.append(run.fit_seconds[-1] / model.share_of_steps)
             self.interrupted |= model.was_interrupted
             run.models.append(model)
+            run.best_steps += [] if model.best_steps is None else [model.best_steps]
             run.judged.append(self._judge(model, fold, run))
             if fold == 0:
                 stops.after_first(run.judged[0])
             if self.interrupted or stops.time_is_up:
                 stops.end_early()
                 break
+        may_win = stops.may_win(run.score)
+        if may_win and trains(parameters):
+            self._train_on_held_out_too(parameters, run, stops)
         run.fresh = self._judge_afresh(run)
-        if may_stand_beside(self, parameters) and stops.may_win(run.score):
+        if may_win and may_stand_beside(self, parameters):
             run.beside = judge_beside(self, run.models)
+
+    def _train_on_held_out_too(self, parameters: Parameters, run: Run, stops: StopRules) -> None:
+        """Train on all training rows of each fold, as the winner is trained on all rows, where there is time."""
+        if not run.best_steps or not isinstance(self.judge, Judge) or not stops.has_time_for(sum(run.fit_seconds)):
+            return
+        again = [
+            self.fit(parameters | on_all_rows([steps]), fold, lambda metrics: False)
+            for fold, steps in enumerate(run.best_steps)
+        ]
+        self.interrupted |= any(model.was_interrupted for model in again)
+        if not self.interrupted:
+            run.models = again
 
     def _judge(self, model: TrialExtractor, fold: int, run: Run) -> Judged:
         seconds_per_row: list[float] = []
@@ -356,6 +384,7 @@ class Objective:
         for name, value in {
             attribute.FIT_SECONDS: run.fit_seconds,
             attribute.WHOLE_FIT_SECONDS: run.whole_fit_seconds,
+            attribute.BEST_STEPS: run.best_steps,
             attribute.FOLD_SCORES: [judged.mean for judged in run.judged],
             attribute.EPISODE_SCORES: attribute.packed(joined.scores),
             attribute.CLASS_SCORES: attribute.packed(joined.class_scores),
@@ -379,6 +408,17 @@ class Objective:
             attribute.FRESH_CLASS_SCORES: attribute.packed(run.fresh.class_scores),
             attribute.VIEW: attribute.packed(two_dimensions(run.models[0].features(self.data.x, rows_shown(self)))),
         }
+
+
+def on_all_rows(best_steps: Sequence[int]) -> Parameters:
+    """Return the settings of a training on all rows: nothing is held out, and it is as long as did best where something was.
+
+    Parameters
+    ----------
+    best_steps : sequence of int
+        Of the trainings that held something out; empty where none did.
+    """
+    return {"validation_fraction": 0.0, "max_steps": round(float(np.median(best_steps)))} if best_steps else {}
 
 
 def described_error(error: Exception, parameters: Parameters) -> dict[str, str]:

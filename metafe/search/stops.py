@@ -66,6 +66,10 @@ class StopRules:
         """Whether no more is left than the refit takes."""
         return self.stop_at is not None and time.time() >= self.stop_at
 
+    def has_time_for(self, seconds: float) -> bool:
+        """Tell whether some more seconds leave what the refit takes."""
+        return self.stop_at is None or time.time() + seconds < self.stop_at
+
     def watch_first(self, metrics: Mapping[str, float]) -> bool:
         """Report a validation on the first fold; True ends the training."""
         if self.objective.prunes and "score" in metrics:

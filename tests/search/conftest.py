@@ -19,7 +19,7 @@ def brief() -> BriefSearch:
 
     def make(**parameters: Any) -> MetaFeatureSearchCV:
         extractor = MetaFeatureExtractor(MLP(1, 8, 8), "protonet", "classes", max_steps=4, augment=None, device="cpu")
-        settings = {"extractor": extractor, "n_trials": 8, "random_state": 0}
+        settings = {"extractor": extractor, "n_trials": 9, "random_state": 0}
         return MetaFeatureSearchCV(**(settings | parameters))
 
     return make

@@ -22,7 +22,7 @@ from metafe.search import attributes as attribute
 from metafe.search.objective import Objective
 from metafe.search.reclaiming import requeue_cut_short
 
-BASELINES = 6
+BASELINES = 7
 
 
 @metafe.register
@@ -130,7 +130,7 @@ def test_learned_trials_report_their_validations_and_then_the_first_fold(brief, 
 
 
 def test_what_is_surely_worse_on_the_first_fold_gets_no_more(brief, blobs):
-    search = brief(extractor=template(backbone="mlp", max_steps=0), n_trials=BASELINES + 4).fit(*blobs)
+    search = brief(extractor=template(backbone="mlp", max_steps=0), n_trials=BASELINES + 4, cv=3).fit(*blobs)
     pruned = [t for t in search.study_.trials if t.state.name == "PRUNED"]
     assert pruned
     assert all(len(t.user_attrs[attribute.FOLD_SCORES]) == 1 for t in pruned)

@@ -394,12 +394,18 @@ def test_baselines_fit_the_data():
     assert _names_of_baselines(rows_of()) == [
         "standardised rows",
         "rows on one scale",
+        "rows on both scales",
         "PCA",
         "LDA",
         "NCA",
         "supervised",
     ]
-    assert _names_of_baselines(rows_of("unlabelled")) == ["standardised rows", "rows on one scale", "PCA"]
+    assert _names_of_baselines(rows_of("unlabelled")) == [
+        "standardised rows",
+        "rows on one scale",
+        "rows on both scales",
+        "PCA",
+    ]
     assert _names_of_baselines(rows_of("regression", (8, 8))) == ["standardised rows", "PCA", "supervised"]
 
 
