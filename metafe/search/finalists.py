@@ -13,7 +13,7 @@ from metafe.search.baselines import SUPERVISED, is_label_free
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.search.options import trains
-from metafe.search.standings import N_LABELLED, N_LEARNED, TOO_SLOW, bounds, count_outcomes, failures
+from metafe.search.standings import TOO_SLOW, contenders, count_outcomes, failures
 from metafe.training.input_beside import Scaling
 from metafe.training.probe import (
     compare,
@@ -170,11 +170,11 @@ def choose_finalists(
     Returns
     -------
     learned : list of FrozenTrial
-        Those whose interval overlaps that of the best, three at most.
+        Networks and what trains nothing, of either those whose interval overlaps that of the best, three at most.
     label_free : list of FrozenTrial
         All baselines that no label has a part in.
     labelled : list of FrozenTrial
-        The best two of the other baselines.
+        The other baselines.
     """
     by_score = sorted(complete, key=lambda t: attribute.score_of(t, objective.objectives), reverse=True)
     baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
@@ -185,12 +185,9 @@ def choose_finalists(
     learned = [
         t for t in by_score if not attribute.is_baseline(t.user_attrs) and t is once[t.user_attrs[attribute.PARAMETERS]]
     ]
-    if learned:
-        low, _ = bounds(learned[0])
-        learned = [t for t in learned if bounds(t)[1] >= low]
     label_free = [t for t in baselines if is_label_free(t)]
     labelled = [t for t in baselines if not is_label_free(t)]
-    return learned[:N_LEARNED], label_free, labelled[:N_LABELLED]
+    return contenders(learned), label_free, labelled
 
 
 def name_of(trial: FrozenTrial, objective: Objective) -> str:

@@ -30,7 +30,7 @@ from metafe.search.beside import best_scaling, judge_beside, may_stand_beside
 from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
 from metafe.search.options import trains
 from metafe.search.space import Parameters, Space
-from metafe.search.standings import N_LABELLED, N_LEARNED, bounds
+from metafe.search.standings import contenders
 from metafe.search.stops import StopRules, StorageTroubleError, TrialCutOffError, TrialFailedError
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
@@ -274,12 +274,9 @@ class Objective:
     def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Return the best searched trials that may be as good as each other, and the baselines that learn and may beat the others."""
         by_score = sorted(finished, key=lambda t: attribute.score_of(t, self.objectives), reverse=True)
-        searched = [t for t in by_score if not attribute.is_baseline(t.user_attrs)][:N_LEARNED]
-        lows_and_highs = [bounds(t) for t in searched]
-        as_good = [t for t, (_, high) in zip(searched, lows_and_highs, strict=True) if high >= lows_and_highs[0][0]]
+        searched = [t for t in by_score if not attribute.is_baseline(t.user_attrs)]
         baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
-        better = takewhile(lambda t: not is_label_free(t), baselines)
-        return as_good + list(better)[:N_LABELLED]
+        return contenders(searched) + list(takewhile(lambda t: not is_label_free(t), baselines))
 
     def _refit_seconds_of(self, trial: FrozenTrial) -> float:
         fits = max(trial.user_attrs[attribute.FIT_SECONDS])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from optuna.study import Study
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from metafe.search import attributes as attribute
 from metafe.search.options import trains
@@ -18,8 +18,8 @@ from metafe.training.probe import Comparison, compare, mean_interval
 
 # What becomes of a trial, in words, beside the states that Optuna has.
 TOO_SLOW = "too slow for the timeout"
-# How many of the best may be judged again in the end: searched trials, and baselines that learn from labels.
-N_LEARNED, N_LABELLED = 3, 2
+# How many of the best searched trials may be judged again in the end, of networks and of what trains nothing.
+N_LEARNED = 3
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def settings_of(trial: FrozenTrial) -> str:
     return ", ".join(f"{_owned(name, parameters)} {_value(value)}" for name, value in settings.items())
 
 
-def parameters_of(trial: FrozenTrial) -> dict[str, Any]:
+def parameters_of(trial: FrozenTrial | Trial) -> dict[str, Any]:
     """Return the extractor's parameters of a trial as JSON types; empty where it has not begun."""
     return dict(json.loads(trial.user_attrs.get(attribute.PARAMETERS, "{}")))
 
@@ -157,6 +157,24 @@ def bounds(trial: FrozenTrial) -> tuple[float, float]:
     """Return the 95 % interval of a trial's score over episodes."""
     mean, half = mean_interval(attribute.unpacked(trial.user_attrs[attribute.EPISODE_SCORES]))
     return mean - half, mean + half
+
+
+def contenders(by_score: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return those whose interval overlaps that of the best of their kind, three at most of each.
+
+    Networks and what trains nothing are two kinds: the latter has its score from all training rows of a fold, networks are yet
+    to be trained on those that they held out.
+
+    Parameters
+    ----------
+    by_score : sequence of FrozenTrial
+        Complete ones, the best first.
+    """
+    found = []
+    for is_network in (True, False):
+        of_kind = [t for t in by_score if trains(parameters_of(t)) == is_network]
+        found += [t for t in of_kind if bounds(t)[1] >= bounds(of_kind[0])[0]][:N_LEARNED]
+    return found
 
 
 def _interval(trial: FrozenTrial) -> float:

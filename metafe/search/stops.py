@@ -14,9 +14,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from metafe.contracts import MetafeError
 from metafe.search import attributes as attribute
 from metafe.search.judging import Judged
+from metafe.search.options import trains
 from metafe.search.reclaiming import lasting
 from metafe.search.samplers import REPORTS
-from metafe.search.standings import N_LEARNED
+from metafe.search.standings import N_LEARNED, parameters_of
 from metafe.training.probe import compare
 
 if TYPE_CHECKING:
@@ -80,8 +81,8 @@ class StopRules:
         return self.watch_others(metrics)
 
     def may_win(self, score: float) -> bool:
-        """Whether a trial is among the best so far, of which the finalists will be, or a baseline."""
-        others = [t for t in self.finished if not attribute.is_baseline(t.user_attrs)]
+        """Whether a trial is among the best of its kind so far, of which the finalists will be, or a baseline."""
+        others = [t for t in self._finished_of_kind() if not attribute.is_baseline(t.user_attrs)]
         better = sum(attribute.score_of(t, self.objective.objectives) > score for t in others)
         return attribute.BASELINE in self.trial.user_attrs or better < N_LEARNED
 
@@ -106,13 +107,14 @@ class StopRules:
         return is_late
 
     def after_first(self, judged: Judged) -> None:
-        """Prune what is surely worse than the best trial on the same episodes of the first fold."""
+        """Prune what is surely worse than the best trial of its kind on the same episodes of the first fold."""
         if not self.objective.prunes:
             return
         self._report(judged.mean, FOLD_REPORT)
-        if not self.may_prune or not self.finished or len(judged.scores) < 2:
+        alike = self._finished_of_kind()
+        if not self.may_prune or not alike or len(judged.scores) < 2:
             return
-        best = max(self.finished, key=lambda t: t.values[0])
+        best = max(alike, key=lambda t: t.values[0])
         others = attribute.unpacked(best.user_attrs[attribute.EPISODE_SCORES])[: len(judged.scores)]
         if compare(judged.scores, others).high < 0:
             raise TrialPruned(f"surely worse than trial {best.number} on the first fold")
@@ -122,6 +124,11 @@ class StopRules:
         self.trial.study.stop()
         if self.finished or self._complete():
             raise TrialCutOffError("The search ended in the middle of the trial.")
+
+    def _finished_of_kind(self) -> list[FrozenTrial]:
+        """Return the networks, or what trains nothing, as the trial is: networks are yet to be trained on all rows of a fold."""
+        is_network = trains(parameters_of(self.trial))
+        return [t for t in self.finished if trains(parameters_of(t)) == is_network]
 
     def _complete(self) -> list[FrozenTrial]:
         trials = lasting(self.trial.study.get_trials(deepcopy=False))

@@ -18,10 +18,10 @@ from metafe.training.validation import Validator
 N_EPISODES, N_CLASSES = 200, 8
 
 
-def trial(number, score, baseline=None, backbone="mlp", spread=0.1):
+def trial(number, score, baseline=None, backbone="mlp", spread=0.1, algorithm="protonet"):
     """Return a finished trial."""
     scores = score + spread * np.random.default_rng(number).normal(size=N_EPISODES)
-    parameters = {"backbone": backbone, "algorithm": "protonet", "tasks": "classes", "number": number}
+    parameters = {"backbone": backbone, "algorithm": algorithm, "tasks": "classes", "number": number}
     attributes = {
         attribute.PARAMETERS: json.dumps(parameters),
         attribute.EPISODE_SCORES: attribute.packed(scores),
@@ -87,6 +87,25 @@ def test_a_gain_on_some_classes_alone_is_not_sure(objective, judged_as):
     assert f"to {other.high:+.3f} over tasks; at least {other.class_low:+.3f} over classes)." in finals.verdict
 
 
+def test_what_trains_nothing_has_to_be_better_by_one_error_over_classes(objective, judged_as):
+    trials = [trial(0, 0.6, "PCA"), trial(1, 0.62, algorithm="untrained"), trial(2, 0.62)]
+    winners = []
+    for spread in (0.01, 0.05, 0.5):
+        judged_as({0: 0.6, 1: 0.62, 2: 0.61}, {number: [-spread, spread] * 4 for number in (1, 2)})
+        winners.append(judge_finalists(trials, objective).winner.trial)
+    # As 0.02 is to the moderated spread of eight classes, a gain within one error of nothing.
+    assert winners[0] == 1
+    assert winners[-1] == 0
+
+
+def test_a_gain_on_all_classes_is_preferred_to_a_larger_one_on_some(objective, judged_as):
+    judged_as({0: 0.5, 1: 0.7, 2: 0.72}, {1: [0.01, -0.01] * 4, 2: [0.3, -0.3] * 4})
+    trials = [trial(0, 0.5, "PCA"), trial(1, 0.7, algorithm="untrained"), trial(2, 0.72, algorithm="untrained")]
+    finals = judge_finalists(trials, objective)
+    assert [row.trial for row in finals.finalists if row.surely_better] == [2, 1], "Both may win."
+    assert finals.winner.trial == 1
+
+
 @pytest.mark.parametrize(("spread", "winner"), [(0.05, None), (0.2, "all"), (0.5, "none wins")])
 def test_the_rows_stand_beside_a_network_that_few_classes_speak_for(objective, judged_as, spread, winner):
     judged_as({0: 0.6, 1: 0.7}, {1: [-spread, spread] * 4})
@@ -147,18 +166,19 @@ def test_without_baselines_the_best_wins(objective, judged_as):
 
 def test_finalists_are_those_whose_interval_overlaps_the_best(objective):
     trials = [trial(0, 0.5, "PCA"), trial(1, 0.3), trial(2, 0.80), trial(3, 0.81), trial(4, 0.805), trial(5, 0.795)]
-    learned, label_free, labelled = choose_finalists(trials, objective)
-    assert [t.number for t in learned] == [3, 4, 2]
+    untrained = [trial(6, 0.9, algorithm="untrained"), trial(7, 0.7, algorithm="untrained")]
+    learned, label_free, labelled = choose_finalists(trials + untrained, objective)
+    assert [t.number for t in learned] == [3, 4, 2, 6]
     assert [t.number for t in label_free] == [0]
     assert not labelled
 
 
-def test_two_of_the_baselines_that_learn_from_labels_are_finalists(objective):
+def test_baselines_that_learn_from_labels_are_finalists(objective):
     names = ["standardised rows", "LDA", "PCA", "NCA", "supervised"]
     trials = [trial(i, 0.5 + i / 100, name) for i, name in enumerate(names)]
     _, label_free, labelled = choose_finalists(trials, objective)
     assert [t.number for t in label_free] == [2, 0]
-    assert [t.number for t in labelled] == [4, 3]
+    assert [t.number for t in labelled] == [4, 3, 1]
 
 
 class OneScaleTellsAllClassesApart(Judge):

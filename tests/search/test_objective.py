@@ -43,6 +43,23 @@ class Faulty(Backbone):
 
 
 @metafe.register
+class Blind(Backbone):
+    """A backbone that tells nothing apart."""
+
+    name = "blind-in-search"
+
+    def build(self, input_shape):
+        return Nothing()
+
+
+class Nothing(nn.Module):
+    """Makes a feature of rows that is always zero."""
+
+    def forward(self, x):
+        return 0 * x[:, :1]
+
+
+@metafe.register
 class Diverging(ProtoNet):
     """Prototypical networks whose loss becomes NaN."""
 
@@ -130,7 +147,7 @@ def test_learned_trials_report_their_validations_and_then_the_first_fold(brief, 
 
 
 def test_what_is_surely_worse_on_the_first_fold_gets_no_more(brief, blobs):
-    search = brief(extractor=template(backbone="mlp", max_steps=0), n_trials=BASELINES + 4, cv=3).fit(*blobs)
+    search = brief(extractor=template(), backbones=Blind(), algorithms="protonet", n_trials=BASELINES + 3).fit(*blobs)
     pruned = [t for t in search.study_.trials if t.state.name == "PRUNED"]
     assert pruned
     assert all(len(t.user_attrs[attribute.FOLD_SCORES]) == 1 for t in pruned)
@@ -138,7 +155,8 @@ def test_what_is_surely_worse_on_the_first_fold_gets_no_more(brief, blobs):
 
 
 def test_without_a_pruner_what_is_surely_worse_comes_to_its_end(brief, blobs):
-    search = brief(extractor=template(backbone="mlp", max_steps=0), n_trials=BASELINES + 4, pruner="none").fit(*blobs)
+    search = brief(extractor=template(), backbones=Blind(), algorithms="protonet", n_trials=BASELINES + 3, pruner="none")
+    search.fit(*blobs)
     assert {t.state.name for t in search.study_.trials} == {"COMPLETE"}
 
 

@@ -57,6 +57,22 @@ def test_the_winner_can_be_made_again(found, blobs):
     np.testing.assert_array_equal(again.transform(X), found.transform(X))
 
 
+def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, blobs, monkeypatch):
+    monkeypatch.setattr(finalists, "_over_classes", lambda ours, theirs, surely=False: 1.0)
+    monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
+    fitted = []
+    fit = Objective.fit
+    monkeypatch.setattr(Objective, "fit", lambda self, *given: fitted.append(given) or fit(self, *given))
+    extractor = MetaFeatureExtractor(max_steps=4, device="cpu")
+    found = brief(backbones=["mlp"], algorithms="protonet", extractor=extractor, n_trials=10).fit(*blobs)
+    steps = found.study_.trials[found.best_index_].user_attrs[attribute.BEST_STEPS]
+    assert len(steps) == found.n_splits_
+    again = [parameters for parameters, *_ in fitted if parameters.get("validation_fraction") == 0.0]
+    assert steps == [p["max_steps"] for p in again if "tasks" in p][-len(steps) :]
+    assert (found.best_params_["validation_fraction"], found.best_params_["max_steps"]) == (0.0, round(np.median(steps)))
+    assert found.best_estimator_.model_.learner.problem.n_classes == len(np.unique(blobs[1]))
+
+
 def test_a_winner_beside_the_rows_can_be_made_again(brief, blobs, monkeypatch, tmp_path):
     monkeypatch.setattr(finalists, "_over_classes", lambda ours, theirs, surely=False: -1.0 if surely else 1.0)
     monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
