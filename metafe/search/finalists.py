@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
@@ -15,34 +14,13 @@ from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.search.options import trains
 from metafe.search.standings import N_LABELLED, N_LEARNED, TOO_SLOW, bounds, count_outcomes, failures
-from metafe.training.input_beside import ERRORS_BESIDE_ROWS, Scaling
+from metafe.training.input_beside import Scaling
 from metafe.training.probe import (
     compare,
     differences,
-    interval_over_classes,
     mean_interval,
-    mean_less_errors,
 )
-
-
-class Learned(Enum):
-    """What features owe to the classes that they are judged by."""
-
-    NOTHING = "nothing is trained"
-    BESIDE_ROWS = "a network, beside the rows"
-    ALONE = "a network"
-
-    def least_gain(self, gains: np.ndarray) -> float:
-        """Return what a gain is at least, by the gains of some classes, ``(n_classes,)``.
-
-        A network was found among many by these classes, and has to pass 95 %. A handful of classes seldom lets it; with
-        the rows beside it, which leave half of the features as they are, one standard error does.
-        """
-        if self is Learned.ALONE:
-            # One side of it is what counts.
-            mean, half = interval_over_classes(gains, 0.9)
-            return mean - half
-        return mean_less_errors(gains, ERRORS_BESIDE_ROWS if self is Learned.BESIDE_ROWS else 0.0)
+from metafe.training.trust import Learned
 
 
 @dataclass(frozen=True)
@@ -149,13 +127,7 @@ def _best_label_free(trials: Sequence[FrozenTrial], objective: Objective) -> lis
     """Return the best of the baselines that no label has a part in, or none where there is none."""
     if len(trials) < 2 or not isinstance(objective.judge, Judge):
         return list(trials[:1])
-    judge = objective.judge
-
-    def score(trial: FrozenTrial) -> float:
-        model = objective.fit_on_all(objective.parameters_of(trial))
-        return judge.judge_on_all(lambda rows: model.features(objective.data.x, rows)).mean
-
-    return [max(trials, key=score)]
+    return [max(trials, key=lambda trial: objective.score_on_all(objective.parameters_of(trial)))]
 
 
 def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged]) -> FrozenTrial | None:

@@ -251,6 +251,18 @@ def test_ctrl_c_keeps_the_best_so_far(brief, blobs, patient):
     assert len(search.cv_results_["trial"]) == BASELINES
 
 
+def test_ctrl_c_ends_a_search_all_of_whose_trials_are_worse(brief, blobs, patient, monkeypatch):
+    def prune(rules, judged):
+        if rules.may_prune:
+            raise optuna.TrialPruned
+
+    monkeypatch.setattr("metafe.search.stops.StopRules.after_first", prune)
+    patient.interrupt_at = 2
+    search = brief(extractor=template(backbone="mlp", algorithm=patient.name), n_trials=BASELINES + 4)
+    with pytest.warns(TrainingInterruptedWarning, match=rf"after {BASELINES} trials"):
+        search.fit(*blobs)
+
+
 @pytest.mark.parametrize("where", ["training", "judging"])
 def test_a_trial_that_ctrl_c_cuts_off_is_tried_again(brief, blobs, patient, tmp_path, monkeypatch, where):
     search = brief(extractor=template(backbone="mlp", algorithm=patient.name), storage=tmp_path / "study.log")
