@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,6 @@ from metafe.contracts import (
     Augmentation,
     Backbone,
     Encoder,
-    FeatureQualityWarning,
     InvalidInputError,
     InvalidParameterError,
     MetaAlgorithm,
@@ -558,41 +556,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         """Compare with the standardised rows; return what to keep."""
-        from metafe.fitting import better_scaling, fit_identity, put_input_beside
-        from metafe.training.probe import compare
+        from metafe.keeping import keep_better
 
-        self.validation_ = None
-        if recipe.source is None:
-            return learned
-        automatic = self.backbone == "auto"
-        if learned.scores is None and not automatic:
-            return learned
-        scaling: Literal["feature", "all"] = better_scaling(recipe, data) if automatic else "feature"
-        identity = fit_identity(recipe, data, learned, scaling)
-        if identity is None or identity.scores is None or learned.scores is None:
-            return identity if automatic and identity is not None else learned
-        comparison = compare(learned.scores, identity.scores)
-        self.validation_ = vars(comparison) | _over_classes(learned, identity)
-        if automatic and min(comparison.low, self.validation_.get("class_low", float("inf"))) <= 0:
-            beside = None if recipe.rows_are_features else put_input_beside(recipe, data, learned, scaling)
-            return self._beside_rows(beside, identity) or identity
-        if not automatic and comparison.high < 0:
-            warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=5)
-        return learned
-
-    def _beside_rows(self, beside: Fitted | None, identity: Fitted) -> Fitted | None:
-        """Return features with the rows beside them that are better on the held-out classes; None where they are not."""
-        from metafe.training.input_beside import ERRORS_BESIDE_ROWS
-        from metafe.training.probe import compare, differences, mean_less_errors
-
-        if beside is None or not (over_classes := _over_classes(beside, identity)):
-            return None
-        comparison = compare(np.asarray(beside.scores), np.asarray(identity.scores))
-        gains = differences(np.asarray(beside.class_scores), np.asarray(identity.class_scores))
-        if min(comparison.low, mean_less_errors(gains, ERRORS_BESIDE_ROWS)) <= 0:
-            return None
-        self.validation_ = vars(comparison) | over_classes
-        return beside
+        kept, self.validation_ = keep_better(learned, recipe, data, automatic=self.backbone == "auto")
+        return kept
 
     def _settings(self, algorithm: MetaAlgorithm) -> Any:
         from metafe.decisions import advised_settings, is_auto
@@ -682,25 +649,3 @@ def seed_from(random_state: Any) -> int:
             f"random_state must be a whole number from 0 to 2**32 - 1, a RandomState of numpy or None; got {random_state!r}."
         ) from error
     return int(generator.randint(2**31 - 1))
-
-
-def _over_classes(learned: Fitted, identity: Fitted) -> dict[str, float]:
-    """Return the interval of the gain with held-out classes as the unit; nothing where there are no classes.
-
-    Thousands of tasks from the same two classes say much about these two and little about the next class.
-    """
-    from metafe.training.probe import differences, interval_over_classes
-
-    if learned.class_scores is None or identity.class_scores is None or not len(learned.class_scores):
-        return {}
-    mean, half = interval_over_classes(differences(learned.class_scores, identity.class_scores), 0.95)
-    return {"class_low": mean - half, "class_high": mean + half}
-
-
-def _worse_than_rows(name: str, comparison: Any) -> str:
-    return (
-        f"Features should beat the standardised rows on meta-validation tasks; got {comparison.score:.3f} by {name!r} against "
-        f"{comparison.baseline:.3f} (95 % interval of the difference {comparison.low:+.3f} to {comparison.high:+.3f}). "
-        "More classes or groups to learn from, augmentation that fits the data or another backbone would help; "
-        "backbone='auto' keeps the rows."
-    )

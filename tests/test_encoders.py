@@ -344,7 +344,7 @@ def test_rows_that_are_no_features_stand_beside_a_network_that_few_classes_speak
     network, stand_beside, monkeypatch
 ):
     # Never sure of the next class.
-    monkeypatch.setattr("metafe.extractor._over_classes", lambda *fits: {"class_low": -1.0, "class_high": 1.0})
+    monkeypatch.setattr("metafe.keeping.over_classes", lambda *fits: {"class_low": -1.0, "class_high": 1.0})
     rng = np.random.default_rng(0)
     y = np.arange(400) % 20
     X = np.hstack([2 * rng.normal(size=(20, 3))[y] + rng.normal(size=(400, 3)), 4 * rng.normal(size=(400, 30))])

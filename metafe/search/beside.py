@@ -53,18 +53,13 @@ def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> Judg
 
 def best_scaling(objective: Objective) -> Scaling:
     """Return how rows are standardised best, by episodes over all classes, since no label has a part in it."""
-    assert isinstance(objective.judge, Judge)
     if np.ndim(objective.data.x) != 2:
         return "feature"
-    all_on_one, each_on_its_own = (_score_of_rows(objective, scaling) for scaling in ("all", "feature"))
+    all_on_one, each_on_its_own = (
+        objective.score_on_all({"backbone": "identity", "backbone__scaling": scaling} | objective.space.untrained)
+        for scaling in ("all", "feature")
+    )
     return "all" if all_on_one > each_on_its_own else "feature"
-
-
-def _score_of_rows(objective: Objective, scaling: str) -> float:
-    assert isinstance(objective.judge, Judge)
-    rows_alone = {"backbone": "identity", "backbone__scaling": scaling} | objective.space.untrained
-    model = objective.fit_on_all(rows_alone)
-    return objective.judge.judge_on_all(lambda rows: model.features(objective.data.x, rows)).mean
 
 
 def _with_input(objective: Objective, extractor: TrialExtractor, fold: int) -> FeatureModel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,12 +18,9 @@ from metafe.training.input_beside import Scaling
 from metafe.training.probe import (
     compare,
     differences,
-    interval_over_classes,
     mean_interval,
 )
-
-# Share of a normal distribution that is within one standard error of its mean, and within the one-sided bound of 95 %.
-ONE_ERROR, ONE_SIDED = 0.683, 0.9
+from metafe.training.trust import Learned, probable_gain
 
 
 @dataclass(frozen=True)
@@ -133,13 +130,7 @@ def _best_label_free(trials: Sequence[FrozenTrial], objective: Objective) -> lis
     """Return the best of the baselines that no label has a part in, or none where there is none."""
     if len(trials) < 2 or not isinstance(objective.judge, Judge):
         return list(trials[:1])
-    judge = objective.judge
-
-    def score(trial: FrozenTrial) -> float:
-        model = objective.fit_on_all(objective.parameters_of(trial))
-        return judge.judge_on_all(lambda rows: model.features(objective.data.x, rows)).mean
-
-    return [max(trials, key=score)]
+    return [max(trials, key=lambda trial: objective.score_on_all(objective.parameters_of(trial)))]
 
 
 def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged]) -> FrozenTrial | None:
@@ -151,8 +142,8 @@ def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged
 
     def is_better(trial: FrozenTrial) -> bool:
         own, other = judged[trial.number], judged[plain.number]
-        is_network = trial.user_attrs[attribute.BASELINE] == SUPERVISED
-        return min(compare(own.scores, other.scores).low, _over_classes(own, other, is_network)) > 0
+        learned = Learned.ALONE if trial.user_attrs[attribute.BASELINE] == SUPERVISED else Learned.NOTHING
+        return min(compare(own.scores, other.scores).low, _over_classes(own, other, learned.least_gain)) > 0
 
     return next((t for t in by_score if t is not plain and is_better(t)), plain)
 
@@ -230,25 +221,22 @@ def _finalist(
     if reference is None:
         return row
     gain = compare(judged.scores, reference.scores)
-    is_network_alone = trains(objective.parameters_of(trial)) and concat_input is None
+    network = Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
+    learned = network if trains(objective.parameters_of(trial)) else Learned.NOTHING
     return replace(
         row,
         gain=gain.gain,
         low=gain.low,
         high=gain.high,
-        class_gain=_over_classes(judged, reference),
-        class_low=_over_classes(judged, reference, is_network_alone),
+        class_gain=_over_classes(judged, reference, probable_gain),
+        class_low=_over_classes(judged, reference, learned.least_gain),
     )
 
 
-def _over_classes(judged: Judged, reference: Judged, surely: bool = False) -> float:
-    """Return what a gain is at least with classes as the unit: within one standard error, or by 95 %."""
+def _over_classes(judged: Judged, reference: Judged, least_gain: Callable[[np.ndarray], float]) -> float:
+    """Return what a gain is at least with classes as the unit; infinite where there are none."""
     same = len(judged.class_scores) and len(judged.class_scores) == len(reference.class_scores)
-    if not same:
-        return float("inf")
-    gains = differences(judged.class_scores, reference.class_scores)
-    mean, half = interval_over_classes(gains, ONE_SIDED if surely else ONE_ERROR)
-    return mean - half
+    return least_gain(differences(judged.class_scores, reference.class_scores)) if same else float("inf")
 
 
 def _verdict(

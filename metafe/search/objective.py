@@ -28,7 +28,7 @@ from metafe.search import attributes as attribute
 from metafe.search.baselines import STANDARDISED, is_label_free
 from metafe.search.beside import best_scaling, judge_beside, may_stand_beside
 from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
-from metafe.search.options import trains
+from metafe.search.options import effective_parameters, trains
 from metafe.search.space import Parameters, Space
 from metafe.search.standings import contenders
 from metafe.search.stops import StopRules, StorageTroubleError, TrialCutOffError, TrialFailedError
@@ -194,6 +194,7 @@ class Objective:
     encoder: Encoder | None = None
     fold_seconds: float | None = None
     refits: bool = True
+    _scores_on_all: dict[str, float] = field(default_factory=dict, init=False)
 
     def be_done_by(self, deadline: float | None) -> None:
         """Set when the search has to be done with, and with it how long a training may take."""
@@ -245,9 +246,14 @@ class Objective:
         """Fit an extractor on the training rows of a fold."""
         return self._fit(parameters, self.data.restrict(self.judge.folds.parts[fold][0]), watch, on_pace)
 
-    def fit_on_all(self, parameters: Parameters) -> TrialExtractor:
-        """Fit an extractor on all rows."""
-        return self._fit(parameters, self.data, lambda metrics: False)
+    def score_on_all(self, parameters: Parameters) -> float:
+        """Return the score over all classes of what no label has a part in, fitted on all rows; judged once."""
+        assert isinstance(self.judge, Judge)
+        key = repr(sorted(effective_parameters(parameters).items()))
+        if key not in self._scores_on_all:
+            model = self._fit(parameters, self.data, lambda metrics: False)
+            self._scores_on_all[key] = self.judge.judge_on_all(partial(model.features, self.data.x)).mean
+        return self._scores_on_all[key]
 
     def _fit(
         self, parameters: Parameters, data: TaskData, watch: Watch, on_pace: OnPace | None = None
@@ -321,7 +327,8 @@ class Objective:
             run.models.append(model)
             run.best_steps += [] if model.best_steps is None else [model.best_steps]
             run.judged.append(self._judge(model, fold, run))
-            if fold == 0:
+            # What the user has cut short is not judged by how far it got.
+            if fold == 0 and not self.interrupted:
                 stops.after_first(run.judged[0])
             if self.interrupted or stops.time_is_up:
                 stops.end_early()

@@ -112,7 +112,7 @@ class Tickets:
         """Note what came of a trial; raise what ends the search."""
         if outcome.error is not None:
             raise outcome.error
-        self._stopped |= outcome.stops
+        self._stopped |= outcome.stops or outcome.interrupted
         self.objective.interrupted |= outcome.interrupted
         if outcome.trouble:
             self.note_accident(outcome.trouble, n_workers)

@@ -13,9 +13,6 @@ from metafe.contracts import TaskData
 from metafe.training.normalisation import Normaliser, fit_normaliser
 
 Scaling = Literal["feature", "all"]
-# Standard errors over held-out classes that a gain must be above zero. Of a network alone 95 % must be, which a handful of classes
-# seldom says of any; the rows beside it leave half of the features as they are.
-ERRORS_BESIDE_ROWS = 1.0
 # Enough for the variance of rows and features.
 ROWS_TO_WEIGH = 1024
 

@@ -25,7 +25,8 @@ def test_the_winner_is_saved_and_transforms(cli: Any, files: Path, tmp_path: Pat
     assert list(saved.feature_names_in_) == cli.COLUMNS
     assert saved.verbose == 0
     assert re.search(
-        r"(standardised rows|rows on one scale|rows on both scales) \(baseline\) +\d +0\.\d{3} ± 0\.\d{3} +[+-]0\.\d{3}", result.stdout
+        r"(standardised rows|rows on one scale|rows on both scales) \(baseline\) +\d +0\.\d{3} ± 0\.\d{3} +[+-]0\.\d{3}",
+        result.stdout,
     )
     assert "judged again on 3 folds by class" in result.stdout
     assert f"Saved {saved.n_features_out_} features a row in {tmp_path / 'out'}" in result.stdout

@@ -13,6 +13,7 @@ from metafe.search import attributes as attribute
 from metafe.search import finalists
 from metafe.search.finalists import choose_finalists, judge_finalists
 from metafe.search.judging import Judge, Judged
+from metafe.search.objective import Objective
 from metafe.training.validation import Validator
 
 N_EPISODES, N_CLASSES = 200, 8
@@ -181,21 +182,10 @@ def test_baselines_that_learn_from_labels_are_finalists(objective):
     assert [t.number for t in labelled] == [4, 3, 1]
 
 
-class OneScaleTellsAllClassesApart(Judge):
-    """Judges trial 0 as better in folds and trial 1 as better over all classes."""
-
-    def __init__(self):
-        pass
-
-    def judge_on_all(self, transform):
-        return Judged(np.full(N_EPISODES, transform(None)), np.empty(0))
-
-
 def test_what_no_label_has_a_part_in_is_chosen_by_all_classes(objective, judged_as):
     judged_as({0: 0.7, 1: 0.6})
-    objective.judge = OneScaleTellsAllClassesApart()
-    objective.data = SimpleNamespace(x=None)
-    objective.fit_on_all = lambda parameters: SimpleNamespace(features=lambda x, rows: parameters["number"])
+    objective.judge = object.__new__(Judge)
+    objective.score_on_all = lambda parameters: parameters["number"]
     finals = judge_finalists([trial(0, 0.7, "standardised rows"), trial(1, 0.6, "rows on one scale")], objective)
     assert finals.winner.name == "rows on one scale"
     assert [row.trial for row in finals.finalists] == [1]
@@ -206,6 +196,20 @@ def test_what_was_cut_short_is_not_compared(objective, judged_as):
     whole, short = trial(0, 0.6, "PCA"), trial(1, 0.9)
     whole.user_attrs[attribute.FOLD_SCORES], short.user_attrs[attribute.FOLD_SCORES] = [0.6, 0.6, 0.6], [0.9]
     assert [row.trial for row in judge_finalists([whole, short], objective).finalists] == [0]
+
+
+def test_what_is_judged_by_all_classes_is_fitted_once(brief, blobs, monkeypatch):
+    fitted = []
+    fit = Objective._fit
+
+    def counting(self, parameters, data, *watching):
+        fitted.extend([parameters] if len(data) == len(blobs[0]) else [])
+        return fit(self, parameters, data, *watching)
+
+    monkeypatch.setattr(Objective, "_fit", counting)
+    # The sixth baseline is a network, which may have the rows beside it, however those are standardised best.
+    brief(n_trials=6).fit(*blobs)
+    assert len(fitted) == 3
 
 
 def test_episodes_over_all_classes_are_drawn_once(brief, blobs, monkeypatch):

@@ -155,7 +155,9 @@ def test_what_is_surely_worse_on_the_first_fold_gets_no_more(brief, blobs):
 
 
 def test_without_a_pruner_what_is_surely_worse_comes_to_its_end(brief, blobs):
-    search = brief(extractor=template(), backbones=Blind(), algorithms="protonet", n_trials=BASELINES + 3, pruner="none")
+    search = brief(
+        extractor=template(), backbones=Blind(), algorithms="protonet", n_trials=BASELINES + 3, pruner="none"
+    )
     search.fit(*blobs)
     assert {t.state.name for t in search.study_.trials} == {"COMPLETE"}
 
@@ -267,6 +269,18 @@ def test_ctrl_c_keeps_the_best_so_far(brief, blobs, patient):
         search.fit(*blobs)
     assert search.transform(blobs[0]).shape[0] == len(blobs[0])
     assert len(search.cv_results_["trial"]) == BASELINES
+
+
+def test_ctrl_c_ends_a_search_all_of_whose_trials_are_worse(brief, blobs, patient, monkeypatch):
+    def prune(rules, judged):
+        if rules.may_prune:
+            raise optuna.TrialPruned
+
+    monkeypatch.setattr("metafe.search.stops.StopRules.after_first", prune)
+    patient.interrupt_at = 2
+    search = brief(extractor=template(backbone="mlp", algorithm=patient.name), n_trials=BASELINES + 4)
+    with pytest.warns(TrainingInterruptedWarning, match=rf"after {BASELINES} trials"):
+        search.fit(*blobs)
 
 
 @pytest.mark.parametrize("where", ["training", "judging"])

@@ -24,9 +24,12 @@ from metafe.contracts import (
     MetafeError,
     SearchError,
 )
+from metafe.search import attributes as attribute
 from metafe.search import finalists
+from metafe.search.objective import Objective
 from metafe.search.report import write_report
 from metafe.training.probe import Comparison
+from metafe.training.trust import Learned
 
 
 class Scoreless(BaseEstimator):
@@ -46,7 +49,17 @@ def found(brief, blobs):
 
 
 def test_baselines_come_first(found):
-    names = ["standardised rows", "rows on one scale", "rows on both scales", "PCA", "LDA", "NCA", "supervised", None, None]
+    names = [
+        "standardised rows",
+        "rows on one scale",
+        "rows on both scales",
+        "PCA",
+        "LDA",
+        "NCA",
+        "supervised",
+        None,
+        None,
+    ]
     assert found.cv_results_["baseline"] == names
 
 
@@ -58,7 +71,7 @@ def test_the_winner_can_be_made_again(found, blobs):
 
 
 def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, blobs, monkeypatch):
-    monkeypatch.setattr(finalists, "_over_classes", lambda ours, theirs, surely=False: 1.0)
+    monkeypatch.setattr(Learned, "least_gain", lambda self, gains: 1.0)
     monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
     fitted = []
     fit = Objective.fit
@@ -69,12 +82,15 @@ def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, b
     assert len(steps) == found.n_splits_
     again = [parameters for parameters, *_ in fitted if parameters.get("validation_fraction") == 0.0]
     assert steps == [p["max_steps"] for p in again if "tasks" in p][-len(steps) :]
-    assert (found.best_params_["validation_fraction"], found.best_params_["max_steps"]) == (0.0, round(np.median(steps)))
+    assert (found.best_params_["validation_fraction"], found.best_params_["max_steps"]) == (
+        0.0,
+        round(np.median(steps)),
+    )
     assert found.best_estimator_.model_.learner.problem.n_classes == len(np.unique(blobs[1]))
 
 
 def test_a_winner_beside_the_rows_can_be_made_again(brief, blobs, monkeypatch, tmp_path):
-    monkeypatch.setattr(finalists, "_over_classes", lambda ours, theirs, surely=False: -1.0 if surely else 1.0)
+    monkeypatch.setattr(Learned, "least_gain", lambda self, gains: -1.0 if self == self.ALONE else 1.0)
     monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
     X, y = blobs
     found = brief(backbones=["mlp"], extractor=MetaFeatureExtractor(max_steps=4, device="cpu"), n_trials=8).fit(X, y)
@@ -196,12 +212,26 @@ def test_continuous_targets(brief, blobs):
     X, _ = blobs
     search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2), n_trials=6).fit(X, X[:, 0] + 0.5)
     assert search.splits_ == "3 folds by row"
-    assert search.cv_results_["baseline"] == ["standardised rows", "rows on one scale", "rows on both scales", "PCA", "supervised", None]
+    assert search.cv_results_["baseline"] == [
+        "standardised rows",
+        "rows on one scale",
+        "rows on both scales",
+        "PCA",
+        "supervised",
+        None,
+    ]
 
 
 def test_without_labels(brief, blobs):
     search = brief(extractor=MetaFeatureExtractor(MLP(1, 8, 8), max_steps=2), n_trials=6).fit(blobs[0])
-    assert search.cv_results_["baseline"] == ["standardised rows", "rows on one scale", "rows on both scales", "PCA", None, None]
+    assert search.cv_results_["baseline"] == [
+        "standardised rows",
+        "rows on one scale",
+        "rows on both scales",
+        "PCA",
+        None,
+        None,
+    ]
 
 
 def test_several_objectives_give_a_front_and_prune_nothing(brief, blobs):

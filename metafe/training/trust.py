@@ -1,0 +1,41 @@
+"""How sure a gain over held-out classes has to be before features are trusted with others."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import numpy as np
+
+from metafe.training.probe import interval_over_classes, mean_less_errors
+
+# Share of a normal distribution that is within one standard error of its mean, and within the one-sided bound of 95 %.
+ONE_ERROR, ONE_SIDED = 0.683, 0.9
+
+
+class Learned(Enum):
+    """What features owe to the classes that they are judged by."""
+
+    NOTHING = "nothing is trained"
+    BESIDE_ROWS = "a network, beside the rows"
+    ALONE = "a network"
+
+    def least_gain(self, gains: np.ndarray) -> float:
+        """Return what a gain is at least, by the gains of some classes, ``(n_classes,)``.
+
+        A network was found among many by these classes, and has to pass 95 %. A handful of classes seldom lets it; with
+        the rows beside it, which leave half of the features as they are, one standard error does. So it does for what trains
+        nothing, of which there is little to choose from.
+        """
+        if self is Learned.BESIDE_ROWS:
+            return mean_less_errors(gains, 1.0)
+        return _lower_bound(gains, ONE_SIDED) if self is Learned.ALONE else probable_gain(gains)
+
+
+def probable_gain(gains: np.ndarray) -> float:
+    """Return the mean gain of some classes, ``(n_classes,)``, less one standard error: what the next are likely to gain too."""
+    return _lower_bound(gains, ONE_ERROR)
+
+
+def _lower_bound(gains: np.ndarray, confidence: float) -> float:
+    mean, half = interval_over_classes(gains, confidence)
+    return mean - half
