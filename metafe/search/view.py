@@ -112,8 +112,10 @@ def _spread(rows: np.ndarray, n: int) -> np.ndarray:
 
 
 def two_dimensions(features: np.ndarray) -> np.ndarray:
-    """Return the first two principal components, zeros where there are fewer."""
+    """Return the first two principal components, zeros where there are fewer, and where rows do not differ."""
     points = np.zeros((len(features), 2))
+    if not np.ptp(features, axis=0).any():
+        return points
     n_components = min(2, *features.shape)
     found = PCA(n_components, svd_solver="randomized", random_state=0).fit_transform(features.astype(np.float64))
     points[:, :n_components] = found

@@ -179,7 +179,7 @@ def test_a_plugin_that_raises_fails_its_trial_and_no_other(brief, blobs):
 
 
 def test_a_network_too_slow_for_the_timeout_ends_before_its_first_step(brief, blobs):
-    search = brief(extractor=template(), backbones=["slow-in-search", "mlp"], algorithms="protonet", timeout=6)
+    search = brief(extractor=template(), backbones=["slow-in-search", "mlp"], algorithms="protonet", timeout=10)
     search.set_params(n_trials=BASELINES + 3).fit(*blobs)
     slow = [t for t in search.study_.trials if t.params.get("backbone") == "slow-in-search"]
     assert slow
@@ -191,7 +191,7 @@ def test_a_network_too_slow_for_the_timeout_ends_before_its_first_step(brief, bl
 
 
 def test_what_was_too_slow_is_tried_again_with_more_time(brief, blobs):
-    search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=6)
+    search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=10)
     search.set_params(n_trials=BASELINES + 1).fit(*blobs)
     assert attribute.is_too_slow(search.study_.trials[-1].user_attrs)
     requeue_cut_short(search.study_, n_folds=3)
@@ -209,7 +209,7 @@ def test_short_trainings_are_pruned_too(brief, blobs):
 
 
 def test_a_verdict_says_that_all_were_too_slow(brief, blobs):
-    search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=6)
+    search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=10)
     search.set_params(n_trials=BASELINES + 1).fit(*blobs)
     assert "no other trial was finished (1 too slow for the timeout)" in search.verdict_
 

@@ -80,8 +80,8 @@ def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, b
     found = brief(backbones=["mlp"], algorithms="protonet", extractor=extractor, n_trials=10).fit(*blobs)
     steps = found.study_.trials[found.best_index_].user_attrs[attribute.BEST_STEPS]
     assert len(steps) == found.n_splits_
-    again = [parameters for parameters, *_ in fitted if parameters.get("validation_fraction") == 0.0]
-    assert steps == [p["max_steps"] for p in again if "tasks" in p][-len(steps) :]
+    again = [p["max_steps"] for p, *_ in fitted if "tasks" in p and p.get("validation_fraction") == 0.0]
+    assert steps in [again[i : i + len(steps)] for i in range(0, len(again), len(steps))]
     assert (found.best_params_["validation_fraction"], found.best_params_["max_steps"]) == (
         0.0,
         round(np.median(steps)),
