@@ -52,14 +52,20 @@ class Decisions:
         return self.encoder
 
     def backbone(self, spec: str | Backbone, X: Any, kind: ProblemKind) -> Backbone:
-        """Return the backbone: for ``"auto"`` a convolutional network for images, a perceptron for anything else."""
+        """Return the backbone: for ``"auto"`` a convolutional network for images, a perceptron for anything else.
+
+        What an encoder brings shares its settings, such as a model, also where it is named without any.
+        """
+        brought = None if self.encoder is None else self.encoder.default_backbone
+        if isinstance(brought, Backbone) and isinstance(spec, str) and spec == brought.name:
+            return brought
         if spec != "auto":
             return resolve("backbone", spec)
         if kind == "unlabelled":
             self.said["backbone"] = "identity, since there is no y to learn from and no task to be made without"
             return resolve("backbone", "identity")
-        if self.encoder is not None and self.encoder.default_backbone is not None:
-            backbone = resolve("backbone", self.encoder.default_backbone)
+        if self.encoder is not None and brought is not None:
+            backbone = resolve("backbone", brought)
             self.said["backbone"] = f"{backbone.name}, since {self.encoder.name} has encoded the rows"
             return backbone
         if _are_images(X):
