@@ -34,7 +34,8 @@ BASELINES: dict[str, Any] = {
     "embedding, nearest mean": "centroid",
 }
 ARMS: dict[str, Callable[[int], MetaFeatureExtractor]] = {
-    "defaults": lambda seed: MetaFeatureExtractor(random_state=seed),
+    # Of embeddings as plain rows; where metafe embeds the texts itself, it takes the adapter.
+    "auto": lambda seed: MetaFeatureExtractor(random_state=seed),
     "adapter": lambda seed: MetaFeatureExtractor("adapter", random_state=seed),
     "plda": lambda seed: MetaFeatureExtractor("plda", random_state=seed),
     "mlp, protonet": lambda seed: MetaFeatureExtractor("mlp", "protonet", random_state=seed),

@@ -52,14 +52,20 @@ class Decisions:
         return self.encoder
 
     def backbone(self, spec: str | Backbone, X: Any, kind: ProblemKind) -> Backbone:
-        """Return the backbone: for ``"auto"`` a convolutional network for images, a perceptron for anything else."""
+        """Return the backbone: for ``"auto"`` a convolutional network for images, a perceptron for anything else.
+
+        What an encoder brings shares its settings, such as a model, also where it is named without any.
+        """
+        brought = None if self.encoder is None else self.encoder.default_backbone
+        if isinstance(brought, Backbone) and isinstance(spec, str) and spec == brought.name:
+            return brought
         if spec != "auto":
             return resolve("backbone", spec)
         if kind == "unlabelled":
             self.said["backbone"] = "identity, since there is no y to learn from and no task to be made without"
             return resolve("backbone", "identity")
-        if self.encoder is not None and self.encoder.default_backbone is not None:
-            backbone = resolve("backbone", self.encoder.default_backbone)
+        if self.encoder is not None and brought is not None:
+            backbone = resolve("backbone", brought)
             self.said["backbone"] = f"{backbone.name}, since {self.encoder.name} has encoded the rows"
             return backbone
         if _are_images(X):
@@ -124,10 +130,9 @@ class Decisions:
         return resolve("algorithm", name)
 
     def augmentations(self, spec: Any, input_shape: tuple[int, ...], kind: ProblemKind) -> list[Augmentation]:
-        """Return the augmentations: for ``"auto"`` those that fit images, or tables."""
+        """Return the augmentations: for ``"auto"`` those of the encoder that fit, or those that fit images, or tables."""
         if is_auto(spec):
-            own = None if self.encoder is None else self.encoder.default_augment
-            names = _augmentations_for(input_shape, kind) if own is None else list(own)
+            names = self._usual_augmentations(input_shape, kind)
             self.said["augment"] = f"{', '.join(names) or 'none'}, since rows have shape {input_shape}"
             return [resolve("augmentation", name) for name in names]
         chosen = resolve_augmentations(spec)
@@ -135,6 +140,14 @@ class Decisions:
             if reason := augmentation.accepts(input_shape):
                 raise InvalidParameterError(f"{reason} Leave it out of augment.")
         return chosen
+
+    def _usual_augmentations(self, input_shape: tuple[int, ...], kind: ProblemKind) -> list[str]:
+        if self.encoder is None or self.encoder.default_augment is None:
+            return _augmentations_for(input_shape, kind)
+        own = self.encoder.default_augment
+        fitting = [name for name in own if resolve("augmentation", name).accepts(input_shape) is None]
+        # Where the backbone has made something else of the encoder's arrays, such as features, none of its own fits.
+        return fitting if fitting or not own else _augmentations_for(input_shape, kind)
 
 
 def resolve_augmentations(spec: Any) -> list[Augmentation]:

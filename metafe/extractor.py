@@ -117,7 +117,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     Attributes
     ----------
-    backbone_, algorithm_, tasks_, augment_
+    backbone_, algorithm_, tasks_
         The plugins in use.
     encoder_ : Encoder or None
         What made arrays of the rows, fitted.

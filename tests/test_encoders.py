@@ -173,6 +173,22 @@ def test_features_are_those_of_the_encoded_rows(texts):
     np.testing.assert_array_equal(extractor().fit(X, y).transform(X), plain)
 
 
+@pytest.mark.parametrize(
+    ("own", "taken"),
+    [
+        (None, "noise, feature-dropout"),
+        ((), "none"),
+        (("noise", "rotate90"), "noise"),
+        (("rotate90",), "noise, feature-dropout"),
+    ],
+    ids=str,
+)
+def test_augmentations_of_an_encoder_are_left_out_where_the_backbone_makes_other_rows(texts, monkeypatch, own, taken):
+    monkeypatch.setattr(LetterCounts, "default_augment", own)
+    fitted = extractor(encoder=LetterCounts()).fit(*texts)
+    assert fitted.decisions_["augment"] == f"{taken}, since rows have shape ({len(LETTERS)},)"
+
+
 def test_an_encoder_may_be_an_object_with_parameters(texts):
     X, y = texts
     fitted = extractor(encoder=LetterCounts(most=1)).set_params(encoder__most=2).fit(X, y)

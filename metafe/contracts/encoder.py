@@ -36,6 +36,8 @@ class Encoder(Plugin):
         None leaves that to their shape.
     default_augment : tuple of str or None
         What ``augment="auto"`` takes for its arrays; None leaves that to their shape.
+    further_augment : tuple of str
+        What suits its arrays too and is not taken by ``"auto"``: a search tries each of these beside ``default_augment``.
 
     Examples
     --------
@@ -56,6 +58,7 @@ class Encoder(Plugin):
     by_default: ClassVar[bool] = True
     takes_for_granted: ClassVar[str] = ""
     default_augment: ClassVar[tuple[str, ...] | None] = None
+    further_augment: ClassVar[tuple[str, ...]] = ()
 
     # A property, so that subclasses may have a property too; a plain class attribute does as well.
     @property

@@ -129,7 +129,7 @@ class Space:
         """
         narrowed = {"backbone": backbones, "algorithm": algorithms, "tasks": tasks}
         candidates = {p: Candidates.of(p, given, getattr(template, p)) for p, given in narrowed.items()}
-        candidates["augment"] = Candidates("augment", None if encoder is None else encoder.default_augment, named=False)
+        candidates["augment"] = Candidates("augment", _augmentations_of(encoder), named=False)
         while True:
             try:
                 return cls._of(candidates, data, template, encoder)
@@ -386,6 +386,13 @@ def _is_augmented(row: np.ndarray | None, template: MetaFeatureExtractor, encode
     if row is None:
         return encoder is None or encoder.default_augment != ()
     return bool(Decisions(encoder=encoder).augmentations("auto", row.shape, "classification"))
+
+
+def _augmentations_of(encoder: Encoder | None) -> tuple[str, ...] | None:
+    """Return the augmentations that an encoder says suit its rows; None where it leaves that to their shape."""
+    if encoder is None or encoder.default_augment is None:
+        return None
+    return (*encoder.default_augment, *encoder.further_augment)
 
 
 def _encoded_row(backbones: Candidates, backbone: Option, data: TaskData) -> np.ndarray | None:

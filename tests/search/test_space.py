@@ -191,9 +191,10 @@ def test_an_encoder_says_which_augmentations_suit_its_rows():
     class Spectra(Encoder):
         name = "spectra-for-test-space"
         default_augment = ("noise",)
+        further_augment = ("feature-dropout",)
 
     found = [p for p, _ in drawn(space_of(encoder=Spectra(), tasks="classes"), n=200)]
-    assert {p["augment"] for p in found} == {"auto", None, "noise"}
+    assert {p["augment"] for p in found} == {"auto", None, "noise", "feature-dropout"}
 
 
 def test_an_encoder_brings_a_backbone_that_shares_its_settings():
@@ -207,7 +208,8 @@ def test_an_encoder_brings_a_backbone_that_shares_its_settings():
         def default_backbone(self):
             return MLP(width=self.width)
 
-    assert Decisions(encoder=Words()).backbone("auto", rows_of().x, "classification").width == 24
+    for spec, width in (("auto", 24), ("mlp", 24), (MLP(width=8), 8)):
+        assert Decisions(encoder=Words()).backbone(spec, rows_of().x, "classification").width == width
     space, data = space_of(encoder=Words()), rows_of()
     (mlp,) = [option for option in space.backbones if option.plugin.name == "mlp"]
     assert mlp.plugin.width == 24

@@ -11,8 +11,9 @@ from metafe_audio.sounds import Errors, Sounds
 
 class _LogMel(Sounds):
     default_backbone = "conv4"
-    # Hiding parts (spec-augment) made features of few and small classes worse on classes held out.
+    # Hiding parts made features of few and small classes worse on classes held out.
     default_augment = ("stretch", "time-shift")
+    further_augment = ("spec-augment",)
 
     def describe(self, signal: np.ndarray) -> np.ndarray:
         """Return the spectrogram ``(1, n_mels, n_frames)`` of a signal, with silence on both sides of a short one."""

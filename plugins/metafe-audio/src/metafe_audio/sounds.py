@@ -97,7 +97,7 @@ class Sounds(Encoder):
         if not seen:
             raise InvalidInputError(
                 f"{self.name} needs clips that can be read; got {len(rows)}, and none of {len(looks)} that were looked "
-                f"at can ({looks[0]}). Pass clips that exist and have samples."
+                f"at can, such as {name_row(min(chosen), rows)} ({looks[0]}). Pass clips that exist and have samples."
             )
         rates = [rate for rate, _ in seen]
         self.sample_rate_ = _usual_rate(rates) if self.sample_rate == "auto" else int(self.sample_rate)
