@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
+from torch.overrides import _get_current_function_mode
 
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import BOIL, MAML, MetaSGD, ProtoNet
@@ -20,6 +21,7 @@ from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
 from metafe.tasks import ClassTasks
 from metafe.training import compiling, trainer
 from metafe.training.compiling import CompiledLoss, resolve_compile
+from metafe.training.randomness import use_generator
 
 PROBLEM = Problem("classification", (6,), n_classes=9, max_way=3)
 
@@ -116,6 +118,17 @@ def test_frozen_parameters_are_recorded_with_their_values(batch, monkeypatch, ca
     )
     assert found == pytest.approx(wanted)
     assert "metafe" not in {record.name for record in caplog.records}, "it has to compile here, not fall back"
+
+
+def test_the_compiler_sees_no_function_mode(batch, monkeypatch):
+    modes = []
+    monkeypatch.setattr(
+        compiling, "compile_graph", lambda graph, *_: modes.append(_get_current_function_mode()) or graph
+    )
+    algorithm = MAML(n_steps=1)
+    with use_generator(torch.Generator()):
+        CompiledLoss(algorithm, learner_of(algorithm))(batch, Context(training=True, max_steps=1))
+    assert modes == [None]
 
 
 def test_what_is_compiled_gets_the_strides_that_it_was_compiled_for(batch, monkeypatch):

@@ -6,8 +6,8 @@ import copy
 import gc
 import logging
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
@@ -213,16 +213,19 @@ class _Loss(nn.Module):
 def _compile(function: Joint, parameters: list[Tensor], tensors: list[Tensor]) -> Joint:
     # Tensors without values, so that recording takes no memory for what it computes; frozen parameters keep theirs.
     graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(parameters, tensors)
-    with warnings.catch_warnings(), _as_recorded(tensors):
+    with warnings.catch_warnings():
         # Those of the compiler are about its own code.
         warnings.simplefilter("ignore")
-        compiled = compile_graph(graph, parameters, tensors)
+        # In another thread, which has no function modes: the compiler would record ours among its own patterns.
+        with ThreadPoolExecutor(1) as thread:
+            compiled = thread.submit(compile_graph, graph, parameters, tensors).result()
     del graph
     gc.collect()
     give_back_freed_memory()
     return compiled
 
 
+@torch.no_grad()
 def compile_graph(graph: GraphModule, parameters: list[Tensor], tensors: list[Tensor]) -> Joint:
     """Return a graph of elementary operations compiled for tensors of these shapes and strides."""
     from torch._inductor import compile
@@ -233,15 +236,9 @@ def compile_graph(graph: GraphModule, parameters: list[Tensor], tensors: list[Te
 
 
 def _run(recorded: Joint, parameters: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor | None, ...]:
-    with _as_recorded(tensors):
-        return recorded(parameters, tensors)
-
-
-@contextmanager
-def _as_recorded(tensors: list[Tensor]) -> Iterator[None]:
     # What autocast casts is recorded, and must not be cast once more.
     with torch.no_grad(), torch.autocast(tensors[0].device.type, enabled=False):
-        yield
+        return recorded(parameters, tensors)
 
 
 def _relative_difference(found: tuple[Tensor | None, ...], wanted: tuple[Tensor | None, ...]) -> float:
