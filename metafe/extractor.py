@@ -103,7 +103,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         On NVIDIA's GPUs convolutions in float32 round their inputs to ten bits unless
         ``torch.backends.cudnn.allow_tf32`` is False, which is torch's setting and left alone.
     compile : {"auto"} or bool, default="auto"
-        Whether to compile the training step with `torch.compile`. ``"auto"`` does so for runs of 5000 steps and more for
+        Whether to compile the training step with the compiler of `torch.compile`. ``"auto"`` does so for runs of 5000 steps and more for
         each shape that tasks have, of algorithms that gain by it: tasks of one number of shots are compiled sooner than
         those of several. It takes from half a minute to minutes for each, gives the same result to
         float32 rounding, and falls back to the plain step with one log line where it does not work.

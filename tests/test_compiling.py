@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import logging
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional
+from torch.overrides import _get_current_function_mode
 
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import BOIL, MAML, MetaSGD, ProtoNet
@@ -18,6 +21,7 @@ from metafe.contracts import Context, InvalidParameterError, Problem, TaskBatch
 from metafe.tasks import ClassTasks
 from metafe.training import compiling, trainer
 from metafe.training.compiling import CompiledLoss, resolve_compile
+from metafe.training.randomness import use_generator
 
 PROBLEM = Problem("classification", (6,), n_classes=9, max_way=3)
 
@@ -85,11 +89,72 @@ def test_compiled_steps_equal_double_backpropagation(algorithm, batch):
                 parameter.mul_(1.5)
 
 
+class Watched(MAML):
+    """Notes of each loss whether its rows have values."""
+
+    seen: list[bool]
+
+    def meta_loss(self, learner, batch, context):
+        self.seen.append(not isinstance(batch.support_x, FakeTensor))
+        return super().meta_loss(learner, batch, context)
+
+
+def test_a_step_is_recorded_without_values(batch, monkeypatch):
+    monkeypatch.setattr(compiling, "compile_graph", lambda graph, *_: graph)
+    algorithm = Watched(n_steps=1)
+    algorithm.seen = []
+    CompiledLoss(algorithm, learner_of(algorithm))(batch, Context(training=True, max_steps=1))
+    assert algorithm.seen == [True, False], "one plain step, and one that memory holds nothing of"
+
+
+def test_frozen_parameters_are_recorded_with_their_values(batch, monkeypatch, caplog):
+    monkeypatch.setattr(compiling, "compile_graph", lambda graph, *_: graph)
+    algorithm, context = MAML(n_steps=1), Context(training=True, max_steps=1)
+    learner = learner_of(algorithm)
+    next(learner.backbone.parameters()).requires_grad_(False)
+    found, wanted = (
+        float(loss(batch, context)[0].detach())
+        for loss in (CompiledLoss(algorithm, learner), lambda *given: algorithm.meta_loss(learner, *given))
+    )
+    assert found == pytest.approx(wanted)
+    assert "metafe" not in {record.name for record in caplog.records}, "it has to compile here, not fall back"
+
+
+def test_the_compiler_sees_no_function_mode(batch, monkeypatch):
+    modes = []
+    monkeypatch.setattr(
+        compiling, "compile_graph", lambda graph, *_: modes.append(_get_current_function_mode()) or graph
+    )
+    algorithm = MAML(n_steps=1)
+    with use_generator(torch.Generator()):
+        CompiledLoss(algorithm, learner_of(algorithm))(batch, Context(training=True, max_steps=1))
+    assert modes == [None]
+
+
+def test_what_is_compiled_gets_the_strides_that_it_was_compiled_for(batch, monkeypatch):
+    strides = []
+
+    def noting(graph, *_):
+        def run(parameters, tensors):
+            strides.append([t.stride() for t in tensors])
+            return graph(parameters, tensors)
+
+        return run
+
+    monkeypatch.setattr(compiling, "compile_graph", noting)
+    algorithm, context = MAML(n_steps=1), Context(training=True, max_steps=1)
+    compiled = CompiledLoss(algorithm, learner_of(algorithm))
+    turned = dataclasses.replace(batch, support_x=batch.support_x.mT.contiguous().mT)
+    losses = [float(compiled(given, context)[0].detach()) for given in (batch, turned)]
+    assert losses[0] == losses[1]
+    assert strides[0] == strides[-1]
+
+
 def test_without_a_compiler_the_steps_are_plain_and_one_line_says_so(batch, monkeypatch, caplog):
-    def no_compiler(*args, **kwargs):
+    def no_compiler(*_):
         raise RuntimeError("no C++ compiler found")
 
-    monkeypatch.setattr(compiling.torch, "compile", no_compiler)
+    monkeypatch.setattr(compiling, "compile_graph", no_compiler)
     algorithm = MAML(n_steps=1)
     learner = learner_of(algorithm)
     compiled, context = CompiledLoss(algorithm, learner), Context(training=True, max_steps=1)
@@ -105,7 +170,7 @@ def test_without_a_compiler_the_steps_are_plain_and_one_line_says_so(batch, monk
 
 def test_shapes_beyond_the_most_run_plainly_and_one_line_says_so(batch, monkeypatch, caplog):
     compiled_graphs = []
-    monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: compiled_graphs.append(graph) or graph)
+    monkeypatch.setattr(compiling, "compile_graph", lambda graph, *_: compiled_graphs.append(graph) or graph)
     monkeypatch.setattr(compiling, "MOST_SHAPES", 2)
     algorithm = MAML(n_steps=1)
     compiled, context = CompiledLoss(algorithm, learner_of(algorithm)), Context(training=True, max_steps=1)
@@ -121,7 +186,7 @@ def test_shapes_beyond_the_most_run_plainly_and_one_line_says_so(batch, monkeypa
 
 def test_a_compiled_step_that_is_wrong_is_not_used(batch, monkeypatch, caplog):
     monkeypatch.setattr(
-        compiling.torch, "compile", lambda graph, **_: lambda *given: tuple(2 * t for t in graph(*given))
+        compiling, "compile_graph", lambda graph, *_: lambda *given: tuple(2 * t for t in graph(*given))
     )
     algorithm = MAML(n_steps=1)
     learner = learner_of(algorithm)
@@ -133,14 +198,14 @@ def test_a_compiled_step_that_is_wrong_is_not_used(batch, monkeypatch, caplog):
 
 
 def test_a_compiled_step_may_be_as_far_from_exact_as_the_plain_one(batch, monkeypatch, caplog):
-    def in_double(graph, **_):
+    def in_double(graph, *_):
         def run(parameters, tensors):
             moved = [t.double() if t.is_floating_point() else t for t in tensors]
             return tuple(t.float() for t in graph([p.double() for p in parameters], moved))
 
         return run
 
-    monkeypatch.setattr(compiling.torch, "compile", in_double)
+    monkeypatch.setattr(compiling, "compile_graph", in_double)
     monkeypatch.setattr(compiling, "TOLERANCE", 0.0)
     algorithm = MAML(n_steps=2)
     learner, context = learner_of(algorithm), Context(training=True, max_steps=1)
@@ -149,7 +214,7 @@ def test_a_compiled_step_may_be_as_far_from_exact_as_the_plain_one(batch, monkey
         gradient(learner, loss(batch, context)[0])
         for loss in (compiled, lambda *given: algorithm.meta_loss(learner, *given))
     ]
-    assert not caplog.records
+    assert "metafe" not in {record.name for record in caplog.records}, "it has to compile here, not fall back"
     assert not torch.equal(*found)
     torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6)
 
@@ -185,7 +250,7 @@ def test_auto_counts_the_shapes_of_tasks(monkeypatch):
 def test_drop_out_is_not_compiled(monkeypatch):
     assert not resolve_compile("auto", MAML(), learner_of(MAML(), dropout=0.5), 5000)
     monkeypatch.setattr(compiling, "STEPS_TO_REPAY_COMPILING", 1)
-    monkeypatch.setattr(compiling.torch, "compile", lambda *args, **kwargs: pytest.fail("compiled"))
+    monkeypatch.setattr(compiling, "compile_graph", lambda *_: pytest.fail("compiled"))
     rng = np.random.default_rng(0)
     MetaFeatureExtractor(MLP(dropout=0.5), MAML(n_steps=1), max_steps=1, random_state=0).fit(
         rng.normal(size=(90, 6)), np.repeat(np.arange(6), 15)
@@ -212,7 +277,7 @@ def test_what_cannot_be_compiled_is_an_error(settings, message):
 @pytest.mark.parametrize("algorithm", [MAML(n_steps=2), MetaSGD(n_steps=2), BOIL(n_steps=2)], ids=lambda a: a.name)
 def test_fit_with_the_recorded_graph_gives_the_features_of_plain_training(algorithm, precision, caplog, monkeypatch):
     # The compiler takes half a minute for each; what it is given can be run as it is.
-    monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: graph)
+    monkeypatch.setattr(compiling, "compile_graph", lambda graph, *_: graph)
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(90, 6)), np.repeat(np.arange(6), 15)
     plain, compiled = (
@@ -245,7 +310,7 @@ class WithUnusedParameter(MLP):
 
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_parameter_that_no_loss_reaches_stays_where_it_is(compile, caplog, monkeypatch):
-    monkeypatch.setattr(compiling.torch, "compile", lambda graph, **_: graph)
+    monkeypatch.setattr(compiling, "compile_graph", lambda graph, *_: graph)
     rng = np.random.default_rng(0)
     extractor = MetaFeatureExtractor(
         WithUnusedParameter(depth=1, width=8, n_features=4),

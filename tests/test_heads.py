@@ -202,10 +202,15 @@ class TestTransductive:
 @pytest.mark.parametrize(
     ("head", "message"),
     [
-        (TIM(temperature=-1.0), r"TIM temperature must be a finite number of at least 0; got -1\.0"),
+        (TIM(temperature=-1.0), r"TIM temperature must be a finite number above 0; got -1\.0"),
+        (TIM(temperature=0), r"TIM temperature must be a finite number above 0; got 0"),
+        (TIM(reach=-1.0), r"TIM reach must be a finite number of at least 0; got -1\.0"),
+        (TIM(centre="no"), r"TIM centre must be one of \[False, True\]; got 'no'"),
+        (PTMAP(power=0.0), r"PTMAP power must be a finite number above 0; got 0\.0"),
+        (PTMAP(regularisation=0), r"PTMAP regularisation must be a finite number above 0; got 0"),
         (TIM(support_weight=np.nan), r"TIM support_weight must be a finite number"),
         (TIM(n_steps=1.5), r"TIM n_steps must be a whole number of at least 1; got 1\.5"),
-        (PTMAP(power="half"), r"PTMAP power must be a finite number of at least 0; got 'half'"),
+        (PTMAP(power="half"), r"PTMAP power must be a finite number above 0; got 'half'"),
         (PTMAP(n_steps=True), r"PTMAP n_steps must be a whole number of at least 0; got True"),
     ],
 )

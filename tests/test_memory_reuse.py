@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metafe.training import memory
-from metafe.training.memory import reuse_freed_memory
+from metafe.training.memory import give_back_freed_memory, reuse_freed_memory
 
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc's allocator")
 N_BLOCKS, BLOCK = 16, 16 * 2**20
@@ -46,6 +46,14 @@ def test_memory_is_kept_inside_and_given_back_at_the_end() -> None:
         allocate_and_free()
         assert resident_bytes() - before > TOTAL // 2
     assert resident_bytes() - before < TOTAL // 2
+
+
+def test_memory_is_given_back_when_asked() -> None:
+    before = resident_bytes()
+    with reuse_freed_memory(torch.device("cpu")):
+        allocate_and_free()
+        give_back_freed_memory()
+        assert resident_bytes() - before < TOTAL // 2
 
 
 def test_memory_is_given_back_after_an_error() -> None:

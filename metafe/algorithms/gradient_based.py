@@ -231,12 +231,12 @@ class GradientAlgorithm(Labelled):
         if getattr(self, "checkpoint_steps", False) and draws_in_training(backbone):
             raise InvalidParameterError(
                 f"{self.name} checkpoint_steps=True needs a network without drop-out, whose masks would be others when a "
-                "step is computed again; got one with. Set its drop-out to 0, or leave checkpoint_steps at False."
+                "step is computed again; got one with some. Set its drop-out to 0, or leave checkpoint_steps at False."
             )
         if self.vectorise is True and draws_in_training(backbone):
             raise InvalidParameterError(
                 f"{self.name} vectorise=True needs a network without drop-out, whose masks cannot be drawn for all tasks at "
-                "once; got one with. Set its drop-out to 0, or leave vectorise at 'auto'."
+                "once; got one with some. Set its drop-out to 0, or leave vectorise at 'auto'."
             )
         check_choice(self.name, "batch_statistics", self.batch_statistics, self.statistics_choices)
         check_choice(self.name, "vectorise", self.vectorise, ("auto", True, False))

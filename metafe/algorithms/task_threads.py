@@ -22,7 +22,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     Parameters
     ----------
     function : callable
-        Called in other threads, under the autocast and the gradient mode of this one. Draws no random numbers from torch's global generator.
+        Called in other threads, under the autocast and the gradient mode of this one. Draws no random numbers from
+        torch's global generator.
     items : sequence
 
     Yields

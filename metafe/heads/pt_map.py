@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from metafe.contracts import check_numbers, check_sizes
+from metafe.contracts import check_numbers, check_positive, check_sizes
 from metafe.heads.transductive import TransductiveClassifier, centred, class_means, squared_distances, to_unit_length
 
 # Added before the power transform, as published.
@@ -62,7 +62,8 @@ class PTMAP(TransductiveClassifier):
         self.n_steps = n_steps
 
     def _check_parameters(self) -> None:
-        check_numbers("PTMAP", power=self.power, regularisation=self.regularisation, step=self.step)
+        check_positive("PTMAP", power=self.power, regularisation=self.regularisation)
+        check_numbers("PTMAP", step=self.step)
         check_sizes("PTMAP", minimum=0, n_steps=self.n_steps)
 
     def _probabilities(self, support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> np.ndarray:

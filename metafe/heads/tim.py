@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import Bounds, minimize
 from scipy.special import log_softmax, softmax
 
-from metafe.contracts import check_numbers, check_sizes
+from metafe.contracts import check_choice, check_numbers, check_positive, check_sizes
 from metafe.heads.transductive import TransductiveClassifier, centred, class_means, squared_distances, to_unit_length
 
 
@@ -67,8 +67,10 @@ class TIM(TransductiveClassifier):
         self.n_steps = n_steps
 
     def _check_parameters(self) -> None:
-        check_numbers("TIM", temperature=self.temperature, support_weight=self.support_weight)
-        check_numbers("TIM", conditional_weight=self.conditional_weight, reach=self.reach)
+        check_positive("TIM", temperature=self.temperature)
+        weights = {"support_weight": self.support_weight, "conditional_weight": self.conditional_weight}
+        check_numbers("TIM", **weights, reach=self.reach)
+        check_choice("TIM", "centre", self.centre, (False, True))
         check_sizes("TIM", n_steps=self.n_steps)
 
     def _probabilities(self, support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> np.ndarray:

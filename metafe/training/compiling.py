@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from metafe.contracts import Context, InvalidParameterError, Learner, MetaAlgorithm, TaskBatch, carry_gradient
+from metafe.training.memory import give_back_freed_memory
 
 # Compiling takes half a minute or more for each shape of batch, as long as some thousand steps of a small network.
 STEPS_TO_REPAY_COMPILING = 5000
@@ -108,7 +112,8 @@ class CompiledLoss:
             Tensors on the device of the learner.
         context : Context
         """
-        tensors = [getattr(batch, name) for name in _TENSORS]
+        # What is compiled takes the strides that it was compiled for.
+        tensors = [getattr(batch, name).contiguous() for name in _TENSORS]
         key = (batch.n_way, *((t.shape, t.dtype) for t in tensors))
         if key not in self._compiled:
             tries = not self._has_failed and self._has_room()
@@ -143,12 +148,15 @@ class CompiledLoss:
     def _compile(self, batch: TaskBatch, tensors: list[Tensor], context: Context) -> Joint | None:
         parameters = [p.detach().clone() for p in self._parameters()]
         plain = self._joint(batch.n_way, context)
+        wanted = plain(parameters, tensors)
+        # Before compiling takes memory of its own.
+        give_back_freed_memory()
         try:
-            compiled, found = _compile_and_run(plain, parameters, tensors)
+            compiled = _compile(plain, parameters, tensors)
+            found = _run(compiled, parameters, tensors)
         except Exception as error:
             self._fall_back(f"Compiling {self.algorithm.name} failed, so it runs plainly: {_first_lines(error)}")
             return None
-        wanted = plain(parameters, tensors)
         difference = _relative_difference(found, wanted)
         rounded = torch.is_autocast_enabled(batch.query_x.device.type)
         if difference <= (TOLERANCE_OF_AUTOCAST if rounded else TOLERANCE):
@@ -202,15 +210,29 @@ class _Loss(nn.Module):
         return self.algorithm.meta_loss(self.learner, batch, self.context)[0]
 
 
-def _compile_and_run(
-    function: Joint, parameters: list[Tensor], tensors: list[Tensor]
-) -> tuple[Joint, tuple[Tensor | None, ...]]:
-    graph = make_fx(function)(parameters, tensors)
+def _compile(function: Joint, parameters: list[Tensor], tensors: list[Tensor]) -> Joint:
+    # Tensors without values, so that recording takes no memory for what it computes; frozen parameters keep theirs.
+    graph = make_fx(function, tracing_mode="fake", _allow_non_fake_inputs=True)(parameters, tensors)
     with warnings.catch_warnings():
         # Those of the compiler are about its own code.
         warnings.simplefilter("ignore")
-        compiled: Joint = torch.compile(graph, fullgraph=True, dynamic=False)
-        return compiled, _run(compiled, parameters, tensors)
+        # In another thread, which has no function modes: the compiler would record ours among its own patterns.
+        with ThreadPoolExecutor(1) as thread:
+            compiled = thread.submit(compile_graph, graph, parameters, tensors).result()
+    del graph
+    gc.collect()
+    give_back_freed_memory()
+    return compiled
+
+
+@torch.no_grad()
+def compile_graph(graph: GraphModule, parameters: list[Tensor], tensors: list[Tensor]) -> Joint:
+    """Return a graph of elementary operations compiled for tensors of these shapes and strides."""
+    from torch._inductor import compile
+
+    # Not torch.compile, which would first record the graph once more; that takes time and memory.
+    compiled: Joint = compile(graph, [parameters, tensors])  # type: ignore[list-item]
+    return compiled
 
 
 def _run(recorded: Joint, parameters: list[Tensor], tensors: list[Tensor]) -> tuple[Tensor | None, ...]:

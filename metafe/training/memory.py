@@ -46,6 +46,13 @@ def reuse_freed_memory(device: torch.device) -> Iterator[None]:
         _leave(library)
 
 
+def give_back_freed_memory() -> None:
+    """Give memory that the process has freed back to the kernel, where the C library is glibc."""
+    library = _glibc()
+    if library is not None:
+        library.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     if platform.libc_ver()[0] != "glibc":
         return None
