@@ -101,6 +101,10 @@ class Decisions:
             "be sure of it alone"
         )
 
+    def train_on_all(self, n_steps: int) -> None:
+        """Say that what was held out is trained on too, and why."""
+        self.said["refit"] = f"on all rows for {n_steps} steps, since few classes are left where some are held out"
+
     def tasks(self, spec: str | TaskSource, data: TaskData, backbone: str | Backbone = "auto") -> TaskSource | None:
         """Return the task source; None where there is nothing to make tasks of.
 

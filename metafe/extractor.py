@@ -95,6 +95,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         to compare with the standardised rows. 0 trains on everything for ``max_steps``.
     patience : int or "auto", default="auto"
         Validations without a better score, of about twenty in all, after which training stops.
+    refit : bool or "auto", default="auto"
+        Whether to train once more, on what was held out too, for as many steps as did best on it, which takes up to twice the
+        time. ``"auto"`` does so where whole classes were held out, of fewer than 30: each of them counts.
     device : str or torch.device, default="auto"
         Where to compute. ``"auto"`` takes an accelerator where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -174,6 +177,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         schedule: str = "auto",
         validation_fraction: float = 0.25,
         patience: int | str = "auto",
+        refit: bool | str = "auto",
         device: Any = "auto",
         precision: str = "auto",
         compile: bool | str = "auto",
@@ -195,6 +199,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.schedule = schedule
         self.validation_fraction = validation_fraction
         self.patience = patience
+        self.refit = refit
         self.device = device
         self.precision = precision
         self.compile = compile
@@ -452,6 +457,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """Fit on the rows in use of checked data."""
         from metafe.fitting import fit_model, split_data
         from metafe.plugins import notify
+        from metafe.refitting import refit_on_all
         from metafe.training.progress import show_decisions
 
         recipe = self._recipe(decisions, data)
@@ -465,7 +471,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             decisions.put_rows_beside()
         elif kept is not learned:
             decisions.keep_rows(kept.model.backbone, self.validation_)
-        self._keep(kept, recipe, target, decisions.encoder)
+        final = refit_on_all(kept, recipe, data)
+        if final is not kept and self.refit == "auto":
+            decisions.train_on_all(kept.outcome.best_length(recipe.settings.max_steps))
+        self._keep(final, recipe, target, decisions.encoder)
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)
         notify("metafe_fit_finished", extractor=self)
@@ -509,6 +518,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             on_validation=self._on_validation,
             concat_input=self.concat_input,
             rows_are_features=decisions.encoder is None or decisions.encoder.default_backbone is None,
+            refit=self.refit,  # type: ignore[arg-type]
         )
 
     def _check_settings(self) -> None:
@@ -523,6 +533,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
                 f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
             )
         check_choice("MetaFeatureExtractor", "concat_input", self.concat_input, (None, "feature", "all"))
+        check_choice("MetaFeatureExtractor", "refit", self.refit, ("auto", True, False))
         self._settings(resolve("algorithm", "untrained"))
         check_compile(self.compile)
         check_precision(self.precision)

@@ -80,6 +80,8 @@ class Recipe:
     rows_are_features : bool
         Whether the rows are features as they are, which learned ones have to beat surely. Those of an encoder that names a
         backbone for them, such as series and spectrograms, are not.
+    refit : bool or "auto"
+        Whether to train once more, on what was held out too.
     """
 
     backbone: Backbone
@@ -100,6 +102,7 @@ class Recipe:
     judge: TaskSource | None = None
     concat_input: Scaling | None = None
     rows_are_features: bool = True
+    refit: bool | Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ class Fitted:
         The tasks, to judge other features on.
     train, valid : TaskData or None
         The split, before encoding.
+    concat_input : {"feature", "all"} or None
+        How the rows are standardised that stand beside the features; None for none.
     """
 
     model: FeatureModel
@@ -127,6 +132,7 @@ class Fitted:
     validator: Validator | None = None
     train: TaskData | None = None
     valid: TaskData | None = None
+    concat_input: Scaling | None = None
 
 
 def split_data(data: TaskData, recipe: Recipe) -> tuple[TaskData, TaskData | None]:
@@ -195,9 +201,10 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     if recipe.concat_input is not None:
         model = model.with_input(encoded, recipe.concat_input, recipe.device)
     if validator is None:
-        return Fitted(model, outcome, train=train, valid=valid)
+        return Fitted(model, outcome, train=train, valid=valid, concat_input=recipe.concat_input)
     batches = _judged_batches(model, validator, x, recipe.device)
-    return Fitted(model, outcome, probe_tasks(batches), probe_classes(batches), validator, train, valid)
+    scores = probe_tasks(batches), probe_classes(batches)
+    return Fitted(model, outcome, *scores, validator, train, valid, recipe.concat_input)
 
 
 def put_input_beside(recipe: Recipe, data: TaskData, learned: Fitted, scaling: Scaling) -> Fitted | None:
@@ -225,7 +232,8 @@ def put_input_beside(recipe: Recipe, data: TaskData, learned: Fitted, scaling: S
     x = encode_in_chunks(learned.model.backbone, data.x)
     model = learned.model.with_input(learned.train.with_x(x), scaling, recipe.device)
     batches = _judged_batches(model, learned.validator, x, recipe.device)
-    return dataclasses.replace(learned, model=model, scores=probe_tasks(batches), class_scores=probe_classes(batches))
+    judged = dataclasses.replace(learned, scores=probe_tasks(batches), class_scores=probe_classes(batches))
+    return dataclasses.replace(judged, model=model, concat_input=scaling)
 
 
 def _judged_batches(

@@ -12,6 +12,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
 from metafe.contracts import InvalidInputError, InvalidParameterError, TaskData
+from metafe.refitting import MANY_CLASSES
 
 N_FOLDS = 3
 # With fewer, too few would be left to learn from or to judge on.
@@ -19,7 +20,7 @@ FEWEST_CLASSES = 4
 CLASSES_IN_TEST = 2
 # Where classes are few, each that is held out is missed in training, so that a network looks worse than it will be; of many, a
 # third is not.
-MOST_FOLDS, CLASSES_IN_SMALL_TEST, MANY_CLASSES = 6, 2, 30
+MOST_FOLDS, CLASSES_IN_SMALL_TEST = 6, 2
 
 
 @dataclass(frozen=True)

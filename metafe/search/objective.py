@@ -79,7 +79,8 @@ class TrialExtractor(MetaFeatureExtractor):
 
         recipe = super()._recipe(decisions, data)
         self._max_steps = recipe.settings.max_steps
-        return dataclasses.replace(recipe, judge=self._search_judge, on_pace=self._on_pace, seconds=self._seconds)
+        own = {"judge": self._search_judge, "on_pace": self._on_pace, "seconds": self._seconds}
+        return dataclasses.replace(recipe, **own, refit=False)
 
     best_steps: int | None = None
     """Longest training that does best on what was held out for that; None where nothing was."""
@@ -101,8 +102,7 @@ class TrialExtractor(MetaFeatureExtractor):
         if outcome.diverged:
             raise PluginContractError(outcome.diverged)
         if learned.validator is not None:
-            was_best_at_its_end = outcome.best_step == outcome.history[-1]["step"]
-            self.best_steps = self._max_steps if was_best_at_its_end else outcome.best_step
+            self.best_steps = outcome.best_length(self._max_steps)
         return learned
 
 

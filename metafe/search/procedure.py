@@ -180,7 +180,7 @@ class Refit(MetaFeatureExtractor):
         recipe = super()._recipe(decisions, data)
         if self._deadline is None:
             return recipe
-        return dataclasses.replace(recipe, seconds=max(SHORTEST_REFIT, self._deadline - time.time()))
+        return dataclasses.replace(recipe, seconds=max(SHORTEST_REFIT, self._deadline - time.time()), refit=False)
 
 
 def _counting(study: Study) -> list[FrozenTrial]:

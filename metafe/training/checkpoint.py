@@ -34,6 +34,10 @@ class Checkpoint:
         self.path = Path(folder) / FILE
         self.fingerprint = fingerprint
 
+    def inside(self, name: str) -> Checkpoint:
+        """Return that of another training of the same run, in a folder of this one."""
+        return Checkpoint(self.path.parent / name, self.fingerprint)
+
     def write(self, state: dict[str, Any]) -> None:
         """Replace the file; whoever is killed meanwhile leaves the former one."""
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -76,6 +76,10 @@ class Outcome:
     interrupted: bool = False
     diverged: str = ""
 
+    def best_length(self, max_steps: int) -> int:
+        """Return how long a training should be by what was held out: ``max_steps`` where it did best at its end."""
+        return max_steps if self.best_step == self.history[-1]["step"] else self.best_step
+
 
 class Trainer:
     """Meta-training of one learner.
