@@ -52,7 +52,7 @@ class InterruptAt:
 
 KILLED = """
 import os, pathlib, signal, sys, warnings
-import torch
+import numpy, torch
 from sklearn.datasets import load_digits
 from metafe import MetaFeatureExtractor, algorithms
 from metafe.backbones import MLP, Conv4
@@ -67,8 +67,11 @@ def kill_if(is_now):
 
 class Killed(getattr(algorithms, name)):
     name = "killed"
+    n_trainings = 0
     def meta_loss(self, learner, batch, context):
-        kill_if(moment == "step" and context.step == int(at))
+        type(self).n_trainings += context.step == 0
+        is_now = moment == "step" or (moment == "again-step" and self.n_trainings == 2)
+        kill_if(is_now and context.step == int(at))
         return super().meta_loss(learner, batch, context)
 
 def save_and_die(state, path, save=torch.save):
@@ -98,6 +101,9 @@ if backbone == "conv4":
     # Tasks run side by side.
     torch.set_num_threads(2)
     X, network = X.reshape(-1, 8, 8), Conv4(depth=2, width=8)
+else:
+    # Columns that a network has to learn to leave alone.
+    X = numpy.hstack([X, 10 * numpy.random.default_rng(0).normal(size=(300, 64))])
 extractor = MetaFeatureExtractor(
     network, Killed(), "classes", max_steps=60, optimizer=optimizer, schedule="cosine",
     random_state=0, device="cpu", learning_rate=0.01, checkpoint=folder, validation_fraction=float(fraction),
@@ -140,6 +146,8 @@ def never_killed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., byte
     [
         ("step 22", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.pt"]),
         ("step 1", ("ProtoNet", "mlp", "momentum", "0.25"), []),
+        ("again-step 1", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.pt"]),
+        ("again-step 11", ("ProtoNet", "mlp", "momentum", "0.25"), ["all-rows", "training.pt"]),
         ("half-written 1", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.partial"]),
         ("half-written 4", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.partial", "training.pt"]),
         ("unreplaced 4", ("ProtoNet", "mlp", "momentum", "0.25"), ["training.partial", "training.pt"]),
@@ -158,7 +166,8 @@ def test_a_killed_run_ends_as_if_it_had_never_been(tmp_path, never_killed, kill_
     resumed = run_to_be_killed(folder, *recipe)
     assert resumed.returncode == 0, resumed.stderr.decode()
     assert resumed.stdout == never_killed(*recipe)
-    assert [path.name for path in folder.iterdir()] == ["training.pt"]
+    trained_again = ["all-rows"] if recipe[-1] != "0.0" else []
+    assert sorted(path.name for path in folder.iterdir()) == [*trained_again, "training.pt"]
 
 
 class TestCheckpoints:
@@ -209,7 +218,7 @@ class TestCheckpoints:
             small(checkpoint=tmp_path, random_state=None).fit(*digits)
 
     def test_nothing_else_is_left_in_the_folder(self, finished):
-        assert [path.name for path in finished.iterdir()] == ["training.pt"]
+        assert sorted(path.name for path in finished.rglob("*.*")) == ["training.pt"] * 2
 
     def test_going_on_from_a_checkpoint_equals_never_having_stopped(self, small, digits, tmp_path):
         X, y = digits
