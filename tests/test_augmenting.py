@@ -33,7 +33,7 @@ class TestAugmentation:
     def test_it_never_runs_in_validation_or_transform(self, small, digits, algorithm):
         X, y = digits
         Counting.calls = 0
-        extractor = small("mlp", algorithm, augment=Counting(), max_steps=3).fit(X, y)
+        extractor = small("mlp", algorithm, augment=Counting(), max_steps=3, refit=False).fit(X, y)
         assert Counting.calls == (6 if algorithm == "protonet" else 3)
         extractor.adapt(X, y).transform(X)
         assert Counting.calls == (6 if algorithm == "protonet" else 3)

@@ -95,8 +95,9 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     best_estimator_ : MetaFeatureExtractor
         The winner, fitted on all rows.
     best_params_ : dict
-        Its parameters: ``MetaFeatureExtractor().set_params(**best_params_)`` makes it again. ``concat_input`` is among them
-        where the rows stand beside what was learned, since classes are too few to trust that alone.
+        Its parameters: ``MetaFeatureExtractor().set_params(**best_params_)`` makes it again. Of a network, which is trained
+        on all rows in the end, ``validation_fraction`` is 0 and ``max_steps`` the number that did best in the folds.
+        ``concat_input`` is among them where the rows stand beside what was learned, since classes are too few to trust that alone.
     best_score_ : float
         Its mean score over the folds, without the rows beside it.
     best_index_ : int
@@ -129,7 +130,7 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     >>> brief = MetaFeatureExtractor("mlp", "protonet", max_steps=20)
     >>> search = MetaFeatureSearchCV(brief, n_trials=8, random_state=0).fit(X[y < 8], y[y < 8])
     >>> len(search.transform(X[y >= 8])), search.splits_, search.cv_results_["baseline"][0]
-    (354, '3 folds by class', 'standardised rows')
+    (354, '4 folds by class', 'standardised rows')
     """
 
     def __init__(

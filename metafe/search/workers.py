@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,7 +29,7 @@ from metafe.search.attempts import Outcome, once_reachable, run_trial, wait_for_
 from metafe.search.journal import open_journal
 from metafe.search.objective import Objective
 from metafe.search.parcels import Parcel
-from metafe.search.reclaiming import RETRIES, is_alive, n_finished, reclaim
+from metafe.search.reclaiming import RETRIES, give_up_nameless, is_alive, n_finished, reclaim
 
 # A worker that has had nothing to do for so long ends, also where nobody is left to tell it to.
 IDLE_SECONDS = 60
@@ -60,6 +61,7 @@ def run(study: Study, objective: Objective, n_trials: int, n_jobs: int | None = 
     SearchError
         Workers die, or the storage fails, whatever they do.
     """
+    began = datetime.now()
     backend, _ = get_active_backend()
     n_workers = joblib.effective_n_jobs(n_jobs)
     shares_memory = n_workers == 1 or getattr(backend, "supports_sharedmem", False)
@@ -83,6 +85,8 @@ def run(study: Study, objective: Objective, n_trials: int, n_jobs: int | None = 
                 reclaim(study)
             raise
         once_reachable(lambda: reclaim(study))
+        # Optuna itself begins another where a database has begun one and failed before it said so.
+        once_reachable(lambda: give_up_nameless(study, began))
 
 
 class Tickets:

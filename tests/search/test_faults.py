@@ -60,7 +60,7 @@ def only_study(path: Path) -> Study | None:
 def test_a_search_survives_a_killed_worker(brief: Any, blobs: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
     flag, journal = tmp_path / "flag", tmp_path / "study.log"
     flag.touch()
-    search = brief(storage=journal, n_jobs=2, n_trials=7).set_params(extractor__backbone=Lingering(flag=str(flag)))
+    search = brief(storage=journal, n_jobs=2, n_trials=8).set_params(extractor__backbone=Lingering(flag=str(flag)))
 
     def kill() -> None:
         study = wait_until(lambda: only_study(journal))
@@ -71,7 +71,7 @@ def test_a_search_survives_a_killed_worker(brief: Any, blobs: tuple[np.ndarray, 
         search.fit(*blobs)
     states = numbers_by_state(search.study_)
     assert len(states["FAIL"]) == 1
-    assert len(states["COMPLETE"]) + len(states.get("PRUNED", [])) == 7
+    assert len(states["COMPLETE"]) + len(states.get("PRUNED", [])) == 8
     assert set(states) <= {"FAIL", "COMPLETE", "PRUNED"}
     assert np.isfinite(search.best_score_)
     assert search.transform(blobs[0]).shape[0] == len(blobs[0])
@@ -96,7 +96,7 @@ rng = np.random.default_rng(0)
 y = np.repeat(np.arange(8), 15)
 X = rng.normal(scale=4.0, size=(8, 6))[y] + rng.normal(size=(len(y), 6))
 brief = MetaFeatureExtractor("own-lingering", "protonet", "classes", max_steps=4, augment=None, device="cpu")
-search = MetaFeatureSearchCV(brief, n_trials=7, storage=JOURNAL, n_jobs=int(N_JOBS)).fit(X, y)
+search = MetaFeatureSearchCV(brief, n_trials=8, storage=JOURNAL, n_jobs=int(N_JOBS)).fit(X, y)
 print(*search.cv_results_["trial"])
 """
 
@@ -127,6 +127,6 @@ def test_a_search_whose_parent_was_killed_is_continued(tmp_path: Path) -> None:
     assert "RUNNING" not in states
     failed = study.get_trials(states=(TrialState.FAIL,))
     assert {trial.user_attrs[attribute.ERROR]["type"] for trial in failed} == {"WorkerDied"}
-    assert n_finished(study) == 7
+    assert n_finished(study) == 8
     assert [study.trials[trial.number].values for trial in finished] == [trial.values for trial in finished]
     assert {trial.number for trial in finished} <= {int(number) for number in printed.split()}

@@ -57,7 +57,8 @@ def test_a_search_outlives_its_server(server: Server, study: Study) -> None:
     assert n_finished(study) == 12
     states = numbers_by_state(study)
     assert len(states["COMPLETE"]) == 12
-    assert set(states) <= {"COMPLETE", "FAIL"}
+    # What the server had begun when it stopped may wait for another search.
+    assert set(states) <= {"COMPLETE", "FAIL", "WAITING"}
     assert finished
     assert [study.trials[trial.number] for trial in finished] == finished
 

@@ -63,7 +63,7 @@ def test_other_data_or_another_space_is_another_study(brief, blobs, tmp_path):
             (X, y, {}),
             (X + 1, y, {}),
             (X, y[::-1], {}),
-            (X, y, {"cv": 4}),
+            (X, y, {"cv": 3}),
             (X, y, {"objectives": ("score", "latency")}),
             (X, y, {"algorithms": None, "extractor": None, "backbones": ["mlp"]}),
         ]
@@ -72,7 +72,7 @@ def test_other_data_or_another_space_is_another_study(brief, blobs, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "word"), [({"X": 1}, "data"), ({"cv": 4}, "cv"), ({"backbones": ["mlp"], "extractor": None}, "space")]
+    ("change", "word"), [({"X": 1}, "data"), ({"cv": 3}, "cv"), ({"backbones": ["mlp"], "extractor": None}, "space")]
 )
 def test_a_name_with_another_fingerprint_is_an_error_that_says_what_differs(brief, blobs, tmp_path, change, word):
     X, y = blobs

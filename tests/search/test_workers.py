@@ -17,6 +17,7 @@ import optuna
 import pytest
 from joblib._parallel_backends import LokyBackend
 from optuna.exceptions import StorageInternalError
+from optuna.storages import InMemoryStorage
 from optuna.study import Study
 from optuna.trial import TrialState
 
@@ -239,3 +240,20 @@ def test_a_trial_that_the_storage_began_and_did_not_hand_out_is_tried_again(monk
     assert states["FAIL"] == [0]
     assert len(states["COMPLETE"]) == n_finished(study) == 4
     assert "RUNNING" not in states
+
+
+def test_a_trial_that_the_storage_began_twice_is_not_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    study = optuna.create_study()
+    create, doubled = InMemoryStorage.create_new_trial, []
+
+    def create_twice_once(self: InMemoryStorage, *arguments: Any, **named: Any) -> int:
+        if not doubled:
+            doubled.append(create(self, *arguments, **named))
+        return create(self, *arguments, **named)
+
+    monkeypatch.setattr(InMemoryStorage, "create_new_trial", create_twice_once)
+    run(study, Tiny(), 4, 1)
+    # It counted as running until there was nobody left to run it.
+    assert numbers_by_state(study) == {"FAIL": [0], "COMPLETE": [1, 2, 3], "WAITING": [4]}
+    run(study, Tiny(), 4, 1)
+    assert numbers_by_state(study) == {"FAIL": [0], "COMPLETE": [1, 2, 3, 4]}

@@ -111,7 +111,7 @@ def test_a_search_tries_each_backbone_over_its_own_space(table):
     template = metafe.MetaFeatureExtractor(tasks="classes", max_steps=1, validation_fraction=0, device="cpu")
     names = ["ft-transformer", "tabular-resnet"]
     search = metafe.MetaFeatureSearchCV(
-        template, backbones=names, algorithms=["protonet"], n_trials=9, sampler="random", refit=False, random_state=0
+        template, backbones=names, algorithms=["protonet"], n_trials=10, sampler="random", refit=False, random_state=0
     )
     with warnings.catch_warnings():
         # Of features that are learned in a step.
