@@ -8,6 +8,7 @@ import pytest
 from metafe import load
 from metafe.algorithms import ProtoNet
 from metafe.contracts import InvalidParameterError, TrainingInterruptedWarning
+from metafe.training.trainer import Outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
 SETTINGS = {"max_steps": 40, "learning_rate": 0.02, "patience": 3}
@@ -86,6 +87,11 @@ def test_control_c_in_it_keeps_what_was_trained_before(small, digits):
     with pytest.warns(TrainingInterruptedWarning):
         fitted = small(algorithm=InterruptedAgain(), **SETTINGS).fit(X, y)
     np.testing.assert_array_equal(fitted.transform(X), small(**SETTINGS, refit=False).fit(X, y).transform(X))
+
+
+@pytest.mark.parametrize(("steps", "best", "length"), [([], 0, 9), ([0, 3, 6], 6, 9), ([0, 3, 6], 3, 3), ([0, 3], 0, 0)])
+def test_a_training_is_as_long_as_did_best_unless_that_was_at_its_end(steps, best, length):
+    assert Outcome([{"step": step} for step in steps], best).best_length(9) == length
 
 
 @pytest.mark.parametrize("refit", ["always", None, 2])

@@ -77,8 +77,9 @@ class Outcome:
     diverged: str = ""
 
     def best_length(self, max_steps: int) -> int:
-        """Return how long a training should be by what was held out: ``max_steps`` where it did best at its end."""
-        return max_steps if self.best_step == self.history[-1]["step"] else self.best_step
+        """Return how long a training should be by what was held out: ``max_steps`` where it did best at its end, or has none."""
+        did_best_at_its_end = not self.history or self.best_step == self.history[-1]["step"]
+        return max_steps if did_best_at_its_end else self.best_step
 
 
 class Trainer:
