@@ -89,7 +89,9 @@ def test_control_c_in_it_keeps_what_was_trained_before(small, digits):
     np.testing.assert_array_equal(fitted.transform(X), small(**SETTINGS, refit=False).fit(X, y).transform(X))
 
 
-@pytest.mark.parametrize(("steps", "best", "length"), [([], 0, 9), ([0, 3, 6], 6, 9), ([0, 3, 6], 3, 3), ([0, 3], 0, 0)])
+@pytest.mark.parametrize(
+    ("steps", "best", "length"), [([], 0, 9), ([0, 3, 6], 6, 9), ([0, 3, 6], 3, 3), ([0, 3], 0, 0)]
+)
 def test_a_training_is_as_long_as_did_best_unless_that_was_at_its_end(steps, best, length):
     assert Outcome([{"step": step} for step in steps], best).best_length(9) == length
 
