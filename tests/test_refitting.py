@@ -90,10 +90,19 @@ def test_control_c_in_it_keeps_what_was_trained_before(small, digits):
 
 
 @pytest.mark.parametrize(
-    ("steps", "best", "length"), [([], 0, 9), ([0, 3, 6], 6, 9), ([0, 3, 6], 3, 3), ([0, 3], 0, 0)]
+    ("steps", "best", "out_of_time", "length"),
+    [
+        ([], 0, False, 90),
+        ([0, 3, 6], 6, False, 90),
+        ([0, 3, 6], 3, False, 3),
+        ([0, 3, 6], 3, True, 45),
+        ([0, 3, 6], 6, True, 90),
+        ([0, 3], 0, False, 0),
+    ],
 )
-def test_a_training_is_as_long_as_did_best_unless_that_was_at_its_end(steps, best, length):
-    assert Outcome([{"step": step} for step in steps], best).best_length(9) == length
+def test_a_training_is_as_long_as_did_best_unless_that_was_at_its_end(steps, best, out_of_time, length):
+    outcome = Outcome([{"step": step} for step in steps], best, out_of_time=out_of_time)
+    assert outcome.best_length(90) == length
 
 
 @pytest.mark.parametrize("refit", ["always", None, 2])

@@ -69,17 +69,25 @@ class Outcome:
         Whether the user stopped it.
     diverged : str
         A sentence where the loss was not finite; empty where it was.
+    out_of_time : bool
+        Whether it would have been longer with more time.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_step: int = 0
     interrupted: bool = False
     diverged: str = ""
+    out_of_time: bool = False
 
     def best_length(self, max_steps: int) -> int:
-        """Return how long a training should be by what was held out: ``max_steps`` where it did best at its end, or has none."""
-        did_best_at_its_end = not self.history or self.best_step == self.history[-1]["step"]
-        return max_steps if did_best_at_its_end else self.best_step
+        """Return how long a training should be by what was held out: ``max_steps`` where it did best at its end, or has none.
+
+        Of a training that ran out of time, in which its schedule was over sooner, it is the share of it that counts.
+        """
+        last = self.history[-1]["step"] if self.history else 0
+        if self.best_step == last:
+            return max_steps
+        return round(max_steps * self.best_step / last) if self.out_of_time else self.best_step
 
 
 class Trainer:
@@ -224,6 +232,7 @@ class Trainer:
                 losses = []
                 self._write_checkpoint(done, optimizer, schedule)
                 if share_over >= 1 or self._told_to_stop or self._without_gain >= self.settings.patience:
+                    self.outcome.out_of_time = share_over >= 1 and done < self.settings.max_steps
                     return
 
     def _seconds_at_least(self) -> float:
