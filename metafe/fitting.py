@@ -232,8 +232,13 @@ def put_input_beside(recipe: Recipe, data: TaskData, learned: Fitted, scaling: S
     x = encode_in_chunks(learned.model.backbone, data.x)
     model = learned.model.with_input(learned.train.with_x(x), scaling, recipe.device)
     batches = _judged_batches(model, learned.validator, x, recipe.device)
-    judged = dataclasses.replace(learned, scores=probe_tasks(batches), class_scores=probe_classes(batches))
-    return dataclasses.replace(judged, model=model, concat_input=scaling)
+    return dataclasses.replace(
+        learned,
+        model=model,
+        concat_input=scaling,
+        scores=probe_tasks(batches),
+        class_scores=probe_classes(batches),
+    )
 
 
 def _judged_batches(

@@ -97,7 +97,8 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     Finals
         A trial may win, alone or with the rows beside its features, if its gain over the best baseline is surely above zero over
         episodes, and over held-out classes (`Finalist.class_low`). Of those that may, the one does whose gain over classes is
-        at least the most (`Finalist.class_gain`); without any, the best baseline. Of the baselines that no label has a part in, the best is that on episodes over all classes. One that
+        at least the most (`Finalist.class_gain`); without any, the best baseline. Of the baselines that no label has a part in,
+        the best is that on episodes over all classes. One that
         learns from labels is the best baseline only where it is better than that by the same rule.
     """
     complete = _judged_alike([t for t in trials if t.state == TrialState.COMPLETE])

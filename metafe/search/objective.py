@@ -133,7 +133,6 @@ class Run:
     fit_seconds: list[float] = field(default_factory=list)
     whole_fit_seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
-
     best_steps: list[int] = field(default_factory=list)
 
     @property

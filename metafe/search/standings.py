@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from optuna.study import Study
@@ -170,10 +171,12 @@ def contenders(by_score: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     by_score : sequence of FrozenTrial
         Complete ones, the best first.
     """
-    found = []
+    found: list[FrozenTrial] = []
     for is_network in (True, False):
         of_kind = [t for t in by_score if trains(parameters_of(t)) == is_network]
-        found += [t for t in of_kind if bounds(t)[1] >= bounds(of_kind[0])[0]][:N_LEARNED]
+        low = bounds(of_kind[0])[0] if of_kind else 0.0
+        # Every trial asks, and an interval takes its time.
+        found += islice((t for t in of_kind if bounds(t)[1] >= low), N_LEARNED)
     return found
 
 
