@@ -101,9 +101,12 @@ class Decisions:
             "be sure of it alone"
         )
 
-    def train_on_all(self, n_steps: int) -> None:
-        """Say that what was held out is trained on too, and why."""
-        self.said["refit"] = f"on all rows for {n_steps} steps, since few classes are left where some are held out"
+    def train_on_all(self, n_steps: int, n_networks: int) -> None:
+        """Say that what was held out is trained on too, by how many networks, and why."""
+        networks = "" if n_networks == 1 else f", {n_networks} networks side by side"
+        self.said["refit"] = (
+            f"on all rows for {n_steps} steps{networks}, since few classes are left where some are held out"
+        )
 
     def tasks(self, spec: str | TaskSource, data: TaskData, backbone: str | Backbone = "auto") -> TaskSource | None:
         """Return the task source; None where there is nothing to make tasks of.

@@ -26,6 +26,7 @@ from metafe.contracts import (
     TaskData,
     TaskSource,
     check_choice,
+    check_sizes,
 )
 from metafe.contracts.errors import UnknownPluginError
 
@@ -98,6 +99,11 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     refit : bool or "auto", default="auto"
         Whether to train once more, on what was held out too, for as many steps as did best on it, which takes up to twice the
         time. ``"auto"`` does so where whole classes were held out, of fewer than 30: each of them counts.
+    n_networks : int or "auto", default="auto"
+        How many to train, one after the other, from other initial weights and by other tasks. Their features stand side by side and
+        the predictions of their heads are averaged, as in Dvornik, Schmid and Mairal, "Diversity with Cooperation: Ensemble
+        Methods for Few-Shot Classification", 2019. ``"auto"`` trains four where flat rows of few classes are trained on again
+        (see ``refit``), and one elsewhere.
     device : str or torch.device, default="auto"
         Where to compute. ``"auto"`` takes an accelerator where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -178,6 +184,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         validation_fraction: float = 0.25,
         patience: int | str = "auto",
         refit: bool | str = "auto",
+        n_networks: int | str = "auto",
         device: Any = "auto",
         precision: str = "auto",
         compile: bool | str = "auto",
@@ -200,6 +207,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.refit = refit
+        self.n_networks = n_networks
         self.device = device
         self.precision = precision
         self.compile = compile
@@ -473,7 +481,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             decisions.keep_rows(kept.model.backbone, self.validation_)
         final = refit_on_all(kept, recipe, data)
         if final is not kept and self.refit == "auto":
-            decisions.train_on_all(kept.outcome.best_length(recipe.settings.max_steps))
+            decisions.train_on_all(kept.outcome.best_length(recipe.settings.max_steps), len(final.model.learners))
         self._keep(final, recipe, target, decisions.encoder)
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)
@@ -519,11 +527,12 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             concat_input=self.concat_input,
             rows_are_features=decisions.encoder is None or decisions.encoder.default_backbone is None,
             refit=self.refit,  # type: ignore[arg-type]
+            n_networks=self.n_networks,  # type: ignore[arg-type]
         )
 
     def _check_settings(self) -> None:
         """Check the parameters that depend neither on the data, the plugins that are taken nor the machine."""
-        from metafe.decisions import resolve_augmentations
+        from metafe.decisions import is_auto, resolve_augmentations
         from metafe.plugins import resolve
         from metafe.training.compiling import check_compile
         from metafe.training.settings import check_precision
@@ -534,6 +543,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             )
         check_choice("MetaFeatureExtractor", "concat_input", self.concat_input, (None, "feature", "all"))
         check_choice("MetaFeatureExtractor", "refit", self.refit, ("auto", True, False))
+        if not is_auto(self.n_networks):
+            check_sizes("MetaFeatureExtractor", n_networks=self.n_networks)
         self._settings(resolve("algorithm", "untrained"))
         check_compile(self.compile)
         check_precision(self.precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -82,6 +83,8 @@ class Recipe:
         backbone for them, such as series and spectrograms, are not.
     refit : bool or "auto"
         Whether to train once more, on what was held out too.
+    n_networks : int or "auto"
+        How many are trained, one after the other; ``"auto"`` is one here and may be more where all rows are trained on again.
     """
 
     backbone: Backbone
@@ -103,6 +106,18 @@ class Recipe:
     concat_input: Scaling | None = None
     rows_are_features: bool = True
     refit: bool | Literal["auto"] = "auto"
+    n_networks: int | Literal["auto"] = 1
+
+    def of_network(self, number: int, seconds: float | None) -> Recipe:
+        """Return that of another network than the first: from other initial weights, by other tasks, and by itself."""
+        return dataclasses.replace(
+            self,
+            seeds=self.seeds.child("network", number),
+            checkpoint=None if self.checkpoint is None else self.checkpoint.inside(f"network-{number}"),
+            seconds=seconds,
+            on_validation=None,
+            on_pace=None,
+        )
 
 
 @dataclass(frozen=True)
@@ -156,7 +171,7 @@ def split_data(data: TaskData, recipe: Recipe) -> tuple[TaskData, TaskData | Non
 
 
 def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData | None) -> Fitted:
-    """Fit the encoder, build the learner, train it and score it.
+    """Fit the encoder, build the learners, train and score them.
 
     Parameters
     ----------
@@ -191,12 +206,15 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     problem = _problem(recipe, encoded, input_shape)
     augmenter = Augmenter(_augmentations(recipe, problem), input_shape, problem.n_classes)
     normaliser = fit_normaliser(encoded, backbone.standardise)
-    learner = _build_learner(
-        recipe, backbone, encoded, normaliser, dataclasses.replace(problem, n_classes=augmenter.n_classes_with_views)
-    )
+    problem = dataclasses.replace(problem, n_classes=augmenter.n_classes_with_views)
     validator = _validator(recipe, valid, x)
-    outcome = _train(recipe, learner, encoded, validator, normaliser, augmenter)
-    model = FeatureModel(backbone, recipe.algorithm, learner, normaliser, input_shape)
+
+    def trained(recipe: Recipe) -> tuple[Learner, Outcome]:
+        learner = _build_learner(recipe, backbone, encoded, normaliser, problem)
+        return learner, _train(recipe, learner, encoded, validator, normaliser, augmenter)
+
+    learners, outcome = _train_all(recipe, trained)
+    model = FeatureModel(backbone, recipe.algorithm, learners, normaliser, input_shape)
     _check_features(recipe, model, encoded)
     if recipe.concat_input is not None:
         model = model.with_input(encoded, recipe.concat_input, recipe.device)
@@ -246,8 +264,17 @@ def _judged_batches(
 ) -> Sequence[TaskBatch]:
     """Return the meta-validation tasks with features in place of rows, which stand beside them where tasks select rows."""
     if model.beside is None or not validator.source.selects_rows:
-        return validator.feature_batches(model.algorithm, model.learner, model.normaliser)
+        of_each = [validator.feature_batches(model.algorithm, learner, model.normaliser) for learner in model.learners]
+        return [_side_by_side(batches) for batches in zip(*of_each, strict=True)]
     return validator.batches_of_used(model.transform_encoded(x[validator.used_rows], device))
+
+
+def _side_by_side(batches: Sequence[TaskBatch]) -> TaskBatch:
+    """Join the features that several learners have for the same tasks."""
+    support, query = (
+        np.concatenate(features, axis=-1) for features in zip(*((b.support_x, b.query_x) for b in batches), strict=True)
+    )
+    return dataclasses.replace(batches[0], support_x=support, query_x=query)
 
 
 def _check_features(recipe: Recipe, model: FeatureModel, train: TaskData) -> None:
@@ -348,6 +375,29 @@ def _validator(recipe: Recipe, valid: TaskData | None, x: np.ndarray) -> Validat
         recipe.device,
         adapts=recipe.judge is None,
     )
+
+
+def _train_all(
+    recipe: Recipe, trained: Callable[[Recipe], tuple[Learner, Outcome]]
+) -> tuple[tuple[Learner, ...], Outcome]:
+    """Train one network after the other, in equal shares of the time that there is; return them and the outcome of the first.
+
+    The first is kept however it ended; one of the others that the user has cut short, or that diverged, is not.
+    """
+    n_networks = 1 if recipe.n_networks == "auto" else recipe.n_networks
+    began, share = time.perf_counter(), None if recipe.seconds is None else recipe.seconds / n_networks
+    first, outcome = trained(dataclasses.replace(recipe, seconds=share))
+    learners = [first]
+    for number in range(1, n_networks if any(p.requires_grad for p in first.parameters()) else 1):
+        if recipe.seconds is not None:
+            share = (recipe.seconds - (time.perf_counter() - began)) / (n_networks - number)
+        if outcome.interrupted or outcome.diverged or (share is not None and share <= 0):
+            break
+        learner, ended = trained(recipe.of_network(number, share))
+        outcome.interrupted |= ended.interrupted
+        if not (ended.interrupted or ended.diverged):
+            learners.append(learner)
+    return tuple(learners), outcome
 
 
 def _train(

@@ -11,6 +11,9 @@ from metafe.fitting import Fitted, Recipe, fit_model
 
 # From so many classes on, those held out are hardly missed.
 MANY_CLASSES = 30
+# What several networks of few classes have in common is more often true of others than what one of them has found: four are worth
+# most of what any number is.
+SEVERAL = 4
 
 
 def refit_on_all(learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
@@ -39,6 +42,7 @@ def refit_on_all(learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         recipe,
         settings=dataclasses.replace(recipe.settings, max_steps=outcome.best_length(recipe.settings.max_steps)),
         checkpoint=None if recipe.checkpoint is None else recipe.checkpoint.inside("all-rows"),
+        n_networks=_n_networks(learned, recipe),
         concat_input=learned.concat_input,
         on_validation=None,
         on_pace=None,
@@ -47,6 +51,14 @@ def refit_on_all(learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
     if again.outcome.interrupted or again.outcome.diverged:
         return learned
     return dataclasses.replace(learned, model=again.model)
+
+
+def _n_networks(learned: Fitted, recipe: Recipe) -> int:
+    """Return how many to train; of their own accord several where it takes seconds, which is for flat rows as they are."""
+    if recipe.n_networks != "auto":
+        return recipe.n_networks
+    model = learned.model
+    return SEVERAL if len(model.input_shape) == 1 and model.takes_plain_rows else 1
 
 
 def _is_asked_for(learned: Fitted, recipe: Recipe, data: TaskData) -> bool:

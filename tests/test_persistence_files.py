@@ -196,7 +196,7 @@ def _contents(change: Callable[[dict[str, Any]], Any]) -> Callable[[dict[str, An
         _contents(lambda c: c["parameters"].update(device={"type": ["list"]})),
         _contents(lambda c: c["parameters"].update(backbone={"type": "same", "id": 99})),
         _contents(lambda c: c["parameters"].update(backbone={"type": "estimator", "id": 0, "file": "manifest.json"})),
-        _contents(lambda c: c["model"]["learner"].clear() or c["model"].update(n_way=[], learner={"x": 1})),
+        _contents(lambda c: c["model"].update(n_way=[], learners=[{"x": 1}])),
         _contents(lambda c: c["model"]["problem"].update(secret=1)),
         _contents(lambda c: c["model"]["backbone"]["parameters"].update(unheard_of=1)),
         _contents(lambda c: c.update(output={"transform": "os.system"})),

@@ -106,10 +106,10 @@ def _model_parts(model: FeatureModel) -> dict[str, Any]:
         "backbone": model.backbone,
         "algorithm": model.algorithm,
         "problem": dataclasses.asdict(model.learner.problem),
-        "learner": dict(model.learner.state_dict()),
+        "learners": [dict(learner.state_dict()) for learner in model.learners],
         "normaliser": dict(vars(model.normaliser)),
         "input_shape": model.input_shape,
-        "state": dict(model.state),
+        "states": [dict(state) for state in model.states],
         "n_way": model.n_way,
         "beside": None if model.beside is None else vars(model.beside) | {"normaliser": vars(model.beside.normaliser)},
     }
@@ -120,18 +120,19 @@ def _model(
     backbone: Backbone,
     algorithm: MetaAlgorithm,
     problem: dict[str, Any],
-    learner: dict[str, Any],
+    learners: list[dict[str, Any]],
     normaliser: dict[str, Any],
     input_shape: tuple[int, ...],
-    state: dict[str, Tensor],
+    states: list[dict[str, Tensor]],
     n_way: int,
     beside: dict[str, Any] | None = None,
 ) -> FeatureModel:
     statistics = Normaliser(**normaliser)
-    built = _built_learner(backbone, algorithm, Problem(**problem), statistics)
-    _load_weights(built, learner)
+    built = tuple(_built_learner(backbone, algorithm, Problem(**problem), statistics) for _ in learners)
+    for learner, weights in zip(built, learners, strict=True):
+        _load_weights(learner, weights)
     rows = None if beside is None else InputBeside(Normaliser(**beside["normaliser"]), beside["weight"])
-    return FeatureModel(backbone, algorithm, built, statistics, input_shape, state, n_way, rows)
+    return FeatureModel(backbone, algorithm, built, statistics, input_shape, tuple(states), n_way, rows)
 
 
 def _built_learner(backbone: Backbone, algorithm: MetaAlgorithm, problem: Problem, normaliser: Normaliser) -> Learner:

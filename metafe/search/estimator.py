@@ -96,7 +96,8 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         The winner, fitted on all rows.
     best_params_ : dict
         Its parameters: ``MetaFeatureExtractor().set_params(**best_params_)`` makes it again. Of a network, which is trained
-        on all rows in the end, ``validation_fraction`` is 0 and ``max_steps`` the number that did best in the folds.
+        on all rows in the end, ``validation_fraction`` is 0 and ``max_steps`` the number that did best in the folds; with
+        one objective, the few-shot score, ``n_networks`` is four, or as many of them as there is time for.
         ``concat_input`` is among them where the rows stand beside what was learned, since classes are too few to trust that alone.
     best_score_ : float
         Its mean score over the folds, without the rows beside it.

@@ -19,11 +19,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.utils import _safe_indexing
 
 from metafe.contracts import Encoder, Plugin, PluginContractError, TaskData
-from metafe.decisions import Decisions
+from metafe.decisions import Decisions, is_auto
 from metafe.extractor import MetaFeatureExtractor
 from metafe.fitting import Fitted, Recipe
 from metafe.inputs import Target
 from metafe.plugins import notify
+from metafe.refitting import SEVERAL
 from metafe.search import attributes as attribute
 from metafe.search.baselines import STANDARDISED, is_label_free
 from metafe.search.beside import best_scaling, judge_beside, may_stand_beside
@@ -47,7 +48,7 @@ DIRECTIONS: dict[str, Direction] = {
 }
 # A search that must be done by some time has room for so many trials that train on every fold as long as they may.
 FULL_TRIALS = 5
-# What the refit has of that time, if it needs so much, where trainings were cut short: longer ones would have been better.
+# What the refit has of that time, if it needs so much, where trainings were cut short or several networks are trained.
 REFIT_SHARE = 0.4
 
 
@@ -80,7 +81,7 @@ class TrialExtractor(MetaFeatureExtractor):
         recipe = super()._recipe(decisions, data)
         self._max_steps = recipe.settings.max_steps
         own = {"judge": self._search_judge, "on_pace": self._on_pace, "seconds": self._seconds}
-        return dataclasses.replace(recipe, **own, refit=False)
+        return dataclasses.replace(recipe, **own, refit=False, n_networks=1)
 
     best_steps: int | None = None
     """Longest training that does best on what was held out for that; None where nothing was."""
@@ -274,7 +275,20 @@ class Objective:
         finished = [t for t in trials if t.state == TrialState.COMPLETE]
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
         likely = self._likely_winners(finished) if self.refits else []
-        return max(map(self._refit_seconds_of, likely), default=0.0) + judging
+        of_one = max(map(self._refit_seconds_of, likely), default=0.0)
+        return max(of_one, min(SEVERAL * of_one, self._longest_refit) if self._trains_several else 0.0) + judging
+
+    def networks_of_winner(self, trial: FrozenTrial) -> Parameters:
+        """Return how many networks a winner that learns is fitted as: several, or as many of them as there is time for."""
+        if not self._trains_several:
+            return {}
+        n_fitting = np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of(trial)
+        return {"n_networks": int(np.clip(n_fitting, 1, SEVERAL))}
+
+    @property
+    def _trains_several(self) -> bool:
+        """Whether several networks are what was judged, only better: not where size counts too, or what a scorer makes of them."""
+        return self.prunes and isinstance(self.judge, Judge) and is_auto(self.template.n_networks)
 
     def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Return the best searched trials that may be as good as each other, and the baselines that learn and may beat the others."""
@@ -293,7 +307,13 @@ class Objective:
         """Return the time for a training that was cut short: as long as it would have been, but no more than its share."""
         if self.fold_seconds is None or fit_seconds < self.fold_seconds:
             return 0.0
-        return min(whole, REFIT_SHARE * FULL_TRIALS * len(self.judge.folds) * self.fold_seconds)
+        return min(whole, self._longest_refit)
+
+    @property
+    def _longest_refit(self) -> float:
+        """Its share of the time for everything, in seconds."""
+        share = REFIT_SHARE * FULL_TRIALS * len(self.judge.folds)
+        return np.inf if self.fold_seconds is None else share * self.fold_seconds
 
     @property
     def prunes(self) -> bool:

@@ -139,7 +139,9 @@ def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective)
     estimator.best_index_ = [t.number for t in finished].index(finals.winner.trial)
     estimator.best_params_ = objective.parameters_of(finished[estimator.best_index_])
     if trains(estimator.best_params_):
-        estimator.best_params_ |= on_all_rows(finished[estimator.best_index_].user_attrs[attribute.BEST_STEPS])
+        winner = finished[estimator.best_index_]
+        estimator.best_params_ |= on_all_rows(winner.user_attrs[attribute.BEST_STEPS])
+        estimator.best_params_ |= objective.networks_of_winner(winner)
     if finals.winner.concat_input is not None:
         estimator.best_params_ |= {"concat_input": finals.winner.concat_input}
     estimator.best_score_ = float(estimator.cv_results_["mean_test_score"][estimator.best_index_])

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -116,13 +116,13 @@ class FeatureModel:
     backbone : Backbone
         With a fitted encoder.
     algorithm : MetaAlgorithm
-    learner : Learner
-        In evaluation mode.
+    learners : tuple of Learner
+        In evaluation mode; of more than one, all made alike, the features stand side by side and predictions are their mean.
     normaliser : Normaliser
     input_shape : tuple of int
         Shape of one encoded row.
-    state : dict of str to Tensor
-        What `adapt` left; empty when the model is not adapted.
+    states : tuple of dict of str to Tensor
+        What `adapt` left of each learner; empty when the model is not adapted.
     n_way : int, default=0
         Classes that the model is adapted to.
     beside : InputBeside or None, default=None
@@ -131,17 +131,24 @@ class FeatureModel:
 
     backbone: Backbone
     algorithm: MetaAlgorithm
-    learner: Learner
+    learners: tuple[Learner, ...]
     normaliser: Normaliser
     input_shape: tuple[int, ...]
-    state: State = field(default_factory=dict)
+    states: tuple[State, ...] = ()
     n_way: int = 0
     beside: InputBeside | None = None
 
     @property
+    def learner(self) -> Learner:
+        """The first of the learners, which says what all are for."""
+        return self.learners[0]
+
+    @property
     def n_features(self) -> int:
         """Width of the features."""
-        return self.learner.n_features + (0 if self.beside is None else math.prod(self.input_shape))
+        return sum(learner.n_features for learner in self.learners) + (
+            0 if self.beside is None else math.prod(self.input_shape)
+        )
 
     def transform(self, X: Any, device: torch.device) -> np.ndarray:
         """Return the features of raw rows, ``(n, n_features)`` float32, each computed as if it were alone."""
@@ -155,8 +162,12 @@ class FeatureModel:
                 self.algorithm, self.algorithm.features(learner, state, rows), len(rows), learner.n_features
             )
 
-        learned, beside = self._on(device, features), self.beside
-        forward = learned if beside is None else lambda rows: beside.join(learned(rows), rows)
+        of_each, beside = self._of_each(device, features), self.beside
+
+        def forward(rows: Tensor) -> Tensor:
+            learned = torch.cat(of_each(rows), dim=1)
+            return learned if beside is None else beside.join(learned, rows)
+
         return features_in_chunks(x, forward, device)
 
     @property
@@ -187,7 +198,10 @@ class FeatureModel:
 
     def predict(self, X: Any, device: torch.device) -> np.ndarray:
         """Return the adapted learner's class scores or targets of raw rows, ``(n, n_outputs)``."""
-        return features_in_chunks(encode_in_chunks(self.backbone, X), self._on(device, self.algorithm.predict), device)
+        of_each = self._of_each(device, self.algorithm.predict)
+        return features_in_chunks(
+            encode_in_chunks(self.backbone, X), lambda rows: torch.stack(of_each(rows)).mean(dim=0), device
+        )
 
     def adapt(self, X: Any, y: np.ndarray, n_way: int, device: torch.device) -> FeatureModel:
         """Return the model adapted to a support set, this one left as it is.
@@ -206,27 +220,32 @@ class FeatureModel:
         -------
         FeatureModel
         """
-        learner = self.learner.to(device).eval()
         support = self.normaliser(_as_tensor(encode_in_chunks(self.backbone, X)).to(device))
+        labels = torch.as_tensor(y).to(device)
+
+        def state_of(learner: Learner) -> State:
+            state = self.algorithm.adapt(learner.to(device).eval(), support, labels, n_way, Context(training=False))
+            return {k: v.detach().cpu() for k, v in state.items()}
+
         with torch.no_grad():
-            labels = torch.as_tensor(y).to(device)
-            state = self.algorithm.adapt(learner, support, labels, n_way, Context(training=False))
-        return dataclasses.replace(self, state={k: v.detach().cpu() for k, v in state.items()}, n_way=n_way)
+            return dataclasses.replace(self, states=tuple(map(state_of, self.learners)), n_way=n_way)
 
     def on_cpu(self) -> FeatureModel:
         """Return a copy whose weights are on the CPU, for pickling."""
-        if all(p.device.type == "cpu" for p in self.learner.parameters()):
+        if all(p.device.type == "cpu" for learner in self.learners for p in learner.parameters()):
             return self
-        return dataclasses.replace(self, learner=copy.deepcopy(self.learner).cpu())
+        return dataclasses.replace(self, learners=tuple(copy.deepcopy(learner).cpu() for learner in self.learners))
 
-    def _on(self, device: torch.device, function: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
-        learner = self.learner.to(device).eval()
-        state = {k: v.to(device) for k, v in self.state.items()}
+    def _of_each(self, device: torch.device, function: Callable[..., Tensor]) -> Callable[[Tensor], list[Tensor]]:
+        """Return a function from raw tensors to what each learner makes of them in the state that it is adapted to."""
+        learners = [learner.to(device).eval() for learner in self.learners]
+        states = [{k: v.to(device) for k, v in state.items()} for state in self.states or [{}] * len(learners)]
 
-        def forward(rows: Tensor) -> Tensor:
+        def forward(rows: Tensor) -> list[Tensor]:
+            standardised = self.normaliser(rows)
             # no_grad, not inference_mode: what inference mode makes cannot enter an inner loop later.
             with torch.no_grad():
-                return function(learner, state, self.normaliser(rows))
+                return [function(*adapted, standardised) for adapted in zip(learners, states, strict=True)]
 
         return forward
 

@@ -12,8 +12,10 @@ import pytest
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import ProtoNet
 from metafe.search import attributes as attribute
+from metafe.search import objective as objectives
 from metafe.search import procedure
 from metafe.search.folds import Folds
+from metafe.search.judging import Judge
 from metafe.search.objective import Objective
 from metafe.search.procedure import Refit
 from metafe.training import trainer
@@ -100,3 +102,47 @@ def test_the_baseline_that_may_win_is_left_its_time_beside_a_quick_trial_that_se
     objective.fold_seconds = 2.0
     trials = [finished(0.8, 1.0, 1.0), finished(0.6, 0.1, 0.1, "PCA"), finished(score, 2.1, 60.0, "supervised")]
     assert objective.refit_seconds(trials) == pytest.approx(wanted)
+
+
+@pytest.fixture
+def objective(monkeypatch):
+    """An objective with three folds of 80 of 120 rows, whose trainings may take two seconds each."""
+    folds = Folds([(np.arange(80), np.arange(80, 120))] * 3, "three")
+    judge = object.__new__(Judge)
+    judge.folds = folds
+    made = Objective(None, np.zeros(120), None, MetaFeatureExtractor(), judge)
+    monkeypatch.setattr(objectives, "time", SimpleNamespace(time=lambda: 100.0))
+    made.deadline, made.fold_seconds = 130.0, 2.0
+    return made
+
+
+@pytest.mark.parametrize(("fit", "wanted"), [(1.0, 6.0), (1.8, 10.8), (1.99, 11.94), (2.1, 12.0)])
+def test_several_networks_are_left_the_time_that_they_need_and_no_more_than_the_share_of_a_refit(
+    objective, fit, wanted
+):
+    assert objective.refit_seconds([finished(0.5, fit, 100.0)]) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    ("left", "n_networks"), [(1e9, 4), (6.0, 4), (5.9, 3), (3.1, 2), (1.6, 1), (1.0, 1), (-5.0, 1)]
+)
+def test_as_many_networks_are_fitted_as_there_is_time_for(objective, left, n_networks):
+    objective.deadline = 100.0 + left
+    assert objective.networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": n_networks}
+    objective.deadline = None
+    assert objective.networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": 4}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"objectives": ("score", "latency")},
+        {"template": MetaFeatureExtractor(n_networks=2)},
+        {"judge": SimpleNamespace(folds=[None] * 3)},
+    ],
+    ids=["size counts", "the user has said how many", "a scorer judges"],
+)
+def test_a_winner_is_one_network_where_several_are_something_else(objective, change):
+    for name, value in change.items():
+        setattr(objective, name, value)
+    assert objective.networks_of_winner(finished(0.5, 1.0, 1.0)) == {}

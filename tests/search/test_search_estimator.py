@@ -86,7 +86,10 @@ def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, b
         0.0,
         round(np.median(steps)),
     )
-    assert found.best_estimator_.model_.learner.problem.n_classes == len(np.unique(blobs[1]))
+    model = found.best_estimator_.model_
+    assert model.learner.problem.n_classes == len(np.unique(blobs[1]))
+    # As many as a search trains where nothing limits its time.
+    assert found.best_params_["n_networks"] == len(model.learners) == 4
 
 
 def test_a_winner_beside_the_rows_can_be_made_again(brief, blobs, monkeypatch, tmp_path):
