@@ -130,9 +130,10 @@ class _OfFlatRows:
 
 
 def supervised(X: np.ndarray, y: np.ndarray, seed: int) -> MetaFeatureExtractor:
-    """Return a plainly supervised network."""
+    """Return one plainly supervised network."""
     has_images = X.ndim > 2 or str(X[0]).endswith(".wav")
-    return MetaFeatureExtractor("conv4" if has_images else "mlp", "supervised", random_state=seed).fit(X, y)
+    backbone = "conv4" if has_images else "mlp"
+    return MetaFeatureExtractor(backbone, "supervised", n_networks=1, random_state=seed).fit(X, y)
 
 
 def split(X: np.ndarray, y: np.ndarray, seed: int) -> tuple[Table, Table]:
