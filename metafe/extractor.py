@@ -224,7 +224,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             Rows of numbers, or images ``(n, H, W)``, ``(n, C, H, W)`` or ``(n, H, W, C)``; or what an encoder that is
             installed reads: paths of files, strings, a data frame, a list of arrays.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
-            Classes, or continuous targets. Without ``y``, tasks are made from the rows and judged on clusters of those
+            Classes, or continuous targets: floats that are not whole, or of many values with fewer than five rows each. Without ``y``, tasks are made from the rows and judged on clusters of those
             kept out; where there is nothing to make tasks of, the features are the standardised rows, or what a named
             backbone gives untrained.
         groups : array-like of shape (n_rows,), default=None

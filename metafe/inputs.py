@@ -19,6 +19,8 @@ from metafe.contracts import InvalidInputError, ProblemKind
 from metafe.contracts.input_kinds import is_data_frame
 
 FEWEST_ROWS = 2
+# Floats of so many whole values, each of so few rows on average, are measured: classes are few, or have rows to learn from.
+MANY_VALUES, FEW_ROWS_OF_A_VALUE = 50, 5
 
 # What to do about what scikit-learn found: a part of its message, and the fix that it leaves out.
 _ENCODE = "Encode strings first, for example with sklearn.preprocessing.OneHotEncoder."
@@ -141,7 +143,7 @@ def check_number_of_rows(X: Any, fewest: int = 1) -> None:
 
 
 def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | None = None) -> Target:
-    """Check the target and tell classes from continuous values, as scikit-learn does.
+    """Check the target and tell classes from continuous values, as scikit-learn does but for whole floats (`is_continuous`).
 
     Parameters
     ----------
@@ -166,10 +168,10 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
     y = _without_torch(y)
     with _saying_the_fix(), _sorting_labels("y"):
         y = _check_y(y, multi_output=True)
-        kind = type_of_target(y, input_name="y")
+        kind, continuous = type_of_target(y, input_name="y"), is_continuous(y)
     _check_length("y", y, X)
     learned_from_targets = known_scale is not None and not isinstance(y.flat[0], str)
-    if learned_from_targets or kind in ("continuous", "continuous-multioutput"):
+    if learned_from_targets or continuous:
         with _saying_the_fix():
             targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y").reshape(len(y), -1)
         return _standardised(targets, known_scale)
@@ -184,6 +186,33 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
     raise InvalidInputError(
         f"y must hold one column of classes, or continuous targets; got {kind} of shape {y.shape}. Pass one column."
     )
+
+
+def is_continuous(y: np.ndarray) -> bool:
+    """Tell whether a target is measured rather than a class: floats that are not whole, or hardly ever the same.
+
+    Whole floats are classes for scikit-learn, however many there are; integers and strings are classes here too.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n,) or (n, n_targets)
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> is_continuous(np.array([0.5, 1.0, 2.0])), is_continuous(np.array([0.0, 1.0, 2.0]))
+    (True, False)
+    >>> is_continuous(np.arange(100.0)), is_continuous(np.arange(100))
+    (True, False)
+    """
+    kind = type_of_target(y, input_name="y")
+    if kind != "multiclass" or y.dtype.kind != "f":
+        return bool(kind in ("continuous", "continuous-multioutput"))
+    n_values = len(np.unique(y))
+    return n_values > MANY_VALUES and len(y) < FEW_ROWS_OF_A_VALUE * n_values
 
 
 def check_groups(X: Any, groups: Any) -> tuple[np.ndarray | None, np.ndarray | None]:

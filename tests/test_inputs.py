@@ -104,6 +104,22 @@ class TestKindsOfInput:
         X, y = whole
         np.testing.assert_array_equal(small().fit(X, convert(y)).transform(X), small().fit(X, y).transform(X))
 
+    @pytest.mark.parametrize(
+        ("y", "tasks"),
+        [
+            (np.arange(120.0) // 2, "RowTasks"),
+            (np.arange(120) // 2, "ClassTasks"),
+            (np.arange(120.0) // 3, "ClassTasks"),
+            (np.arange(120.0) % 12, "ClassTasks"),
+            ((np.arange(120) // 2).astype(str), "ClassTasks"),
+        ],
+        ids=["many floats", "many integers", "fewer floats", "few floats", "many strings"],
+    )
+    @pytest.mark.filterwarnings("ignore::metafe.contracts.AdaptedSettingWarning")
+    def test_whole_floats_of_few_rows_each_are_measured(self, small, y, tasks):
+        X = np.random.default_rng(0).normal(size=(120, 4))
+        assert type(small(algorithm="auto", max_steps=1).fit(X, y).tasks_).__name__ == tasks
+
     def test_labels_may_be_strings(self, small, whole):
         X, y = whole
         names = np.array(list("abcdef"))
