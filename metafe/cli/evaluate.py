@@ -138,7 +138,7 @@ def _default_shots(rows: Rows) -> list[int]:
     """Return one and five rows of a class, or what a regression can be fitted on."""
     from metafe.inputs import is_continuous
 
-    return [5, 10] if is_continuous(rows.y) else [1, 5]
+    return [5, 10] if rows.y is not None and is_continuous(rows.y) else [1, 5]
 
 
 def _way(way: int | None, rows: Rows) -> int:

@@ -95,7 +95,7 @@ class ClassTasks(EpisodeSource):
     def adjustments(self, data: TaskData) -> list[str]:
         """Say which classes are too small for a task, or for all the rows wanted."""
         sizes = data.class_sizes
-        wanted = as_range("n_shot", self.n_shot, 1)[1] + as_range("n_query", self.n_query, 1)[1]
+        wanted = as_range(self.name, "n_shot", self.n_shot, 1)[1] + as_range(self.name, "n_query", self.n_query, 1)[1]
         too_small, small = int((sizes < SMALLEST_CLASS).sum()), int((sizes < wanted).sum())
         said = []
         if too_small:
@@ -160,8 +160,8 @@ class ClassTasks(EpisodeSource):
         n_usable = len(_usable(data))
         ways, shots, queries = (
             [min(way, n_usable) for way in self._way_range(data)],
-            as_range("n_shot", self.n_shot, 1),
-            as_range("n_query", self.n_query, 1),
+            as_range(self.name, "n_shot", self.n_shot, 1),
+            as_range(self.name, "n_query", self.n_query, 1),
         )
         return [EpisodeShape(*sizes) for sizes in zip(ways, shots, queries, strict=True)]
 
@@ -179,7 +179,7 @@ class ClassTasks(EpisodeSource):
         if self.n_way is None:
             way = max(2, min(DEFAULT_WAY, len(_usable(data))))
             return way, way
-        return as_range("n_way", self.n_way, 2)
+        return as_range(self.name, "n_way", self.n_way, 2)
 
 
 def _usable(data: TaskData) -> np.ndarray:

@@ -78,8 +78,8 @@ class ColumnTasks(UnlabelledSource):
 
     def accepts(self, data: TaskData) -> str | None:
         """Say why no task can be drawn: rows that are not flat, one column, or too few rows."""
-        as_interval("ratio", self.ratio, 0.0, 1.0)
-        check_sizes("columns", SMALLEST_CLASS * as_range("n_way", self.n_way, 2)[0], n_rows=self.n_rows)
+        as_interval(self.name, "ratio", self.ratio, 0.0, 1.0)
+        check_sizes("columns", SMALLEST_CLASS * as_range(self.name, "n_way", self.n_way, 2)[0], n_rows=self.n_rows)
         # What is no array yet, such as texts, is asked about again once it is encoded.
         shape = data.x.shape[1:] if isinstance(data.x, np.ndarray) else (2,)
         if len(shape) != 1:

@@ -139,8 +139,8 @@ def shape_between(shapes: list[EpisodeShape], rng: np.random.Generator) -> Episo
     )
 
 
-def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
-    """Return the bounds of an int or a pair of ints.
+def as_range(owner: str, name: str, value: Range, minimum: int) -> tuple[int, int]:
+    """Return the bounds of an int or a pair of ints, which a task source has as one of its parameters.
 
     Raises
     ------
@@ -150,13 +150,15 @@ def as_range(name: str, value: Range, minimum: int) -> tuple[int, int]:
     pair: Any = (value, value) if isinstance(value, Integral) else value
     if not _is_pair_of(pair, Integral) or not minimum <= pair[0] <= pair[1]:
         raise InvalidParameterError(
-            f"{name} must be a whole number of at least {minimum}, or a pair (low, high) of them; got {value!r}."
+            f"{owner} {name} must be a whole number of at least {minimum}, or a pair (low, high) of them; got {value!r}."
         )
     return int(pair[0]), int(pair[1])
 
 
-def as_interval(name: str, value: tuple[float, float], minimum: float, maximum: float) -> tuple[float, float]:
-    """Return the bounds of a pair of numbers.
+def as_interval(
+    owner: str, name: str, value: tuple[float, float], minimum: float, maximum: float
+) -> tuple[float, float]:
+    """Return the bounds of a pair of numbers, which a task source has as one of its parameters.
 
     Raises
     ------
@@ -167,7 +169,7 @@ def as_interval(name: str, value: tuple[float, float], minimum: float, maximum: 
     if not finite or not minimum <= value[0] <= value[1] <= maximum:
         bounded = math.isfinite(maximum - minimum)
         numbers = f"numbers from {minimum:g} to {maximum:g}" if bounded else "finite numbers"
-        raise InvalidParameterError(f"{name} must be a pair (low, high) of {numbers}; got {value!r}.")
+        raise InvalidParameterError(f"{owner} {name} must be a pair (low, high) of {numbers}; got {value!r}.")
     return float(value[0]), float(value[1])
 
 

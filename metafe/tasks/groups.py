@@ -127,8 +127,8 @@ class GroupTasks(EpisodeSource):
     def shapes(self, data: TaskData) -> list[EpisodeShape]:
         """Return the smallest and the largest episode."""
         default_shot = (5, 20) if data.kind == "regression" else (1, 5)
-        shots = as_range("n_shot", default_shot if self.n_shot is None else self.n_shot, 1)
-        ways, queries = self._way_range(), as_range("n_query", self.n_query, 1)
+        shots = as_range(self.name, "n_shot", default_shot if self.n_shot is None else self.n_shot, 1)
+        ways, queries = self._way_range(), as_range(self.name, "n_query", self.n_query, 1)
         return [EpisodeShape(*sizes) for sizes in zip(ways, shots, queries, strict=True)]
 
     def episode(self, data: TaskData, shape: EpisodeShape, rng: np.random.Generator) -> Episode:
@@ -142,7 +142,7 @@ class GroupTasks(EpisodeSource):
     def _way_range(self) -> tuple[int, int]:
         if self.n_way is None:
             return LARGEST_DEFAULT_WAY, LARGEST_DEFAULT_WAY
-        return as_range("n_way", self.n_way, 2)
+        return as_range(self.name, "n_way", self.n_way, 2)
 
 
 class RowTasks(EpisodeSource):
@@ -191,7 +191,9 @@ class RowTasks(EpisodeSource):
 
     def shapes(self, data: TaskData) -> list[EpisodeShape]:
         """Return the smallest and the largest episode."""
-        pairs = zip(as_range("n_shot", self.n_shot, 1), as_range("n_query", self.n_query, 1), strict=True)
+        pairs = zip(
+            as_range(self.name, "n_shot", self.n_shot, 1), as_range(self.name, "n_query", self.n_query, 1), strict=True
+        )
         return [EpisodeShape(0, n_shot, n_query) for n_shot, n_query in pairs]
 
     def episode(self, data: TaskData, shape: EpisodeShape, rng: np.random.Generator) -> Episode:

@@ -78,11 +78,11 @@ class UnlabelledSource(TaskSource):
 
     def shapes(self, data: TaskData) -> list[EpisodeShape]:
         """Return the smallest and the largest episode, of as many classes as there are pairs of rows at most."""
-        low, high = as_range("n_way", self.n_way, 2)
+        low, high = as_range(self.name, "n_way", self.n_way, 2)
         ranges = (
             (low, max(low, min(high, self.rows_of_a_task(data) // SMALLEST_CLASS))),
-            as_range("n_shot", self.n_shot, 1),
-            as_range("n_query", self.n_query, 1),
+            as_range(self.name, "n_shot", self.n_shot, 1),
+            as_range(self.name, "n_query", self.n_query, 1),
         )
         return [EpisodeShape(*sizes) for sizes in zip(*ranges, strict=True)]
 

@@ -62,7 +62,7 @@ class Sinusoid(TaskSource):
         """Say why rows are not points of a line."""
         check_sizes("sinusoid", n_shot=self.n_shot, n_query=self.n_query)
         for name in ("amplitude", "phase", "x_range"):
-            as_interval(name, getattr(self, name), -math.inf, math.inf)
+            as_interval(self.name, name, getattr(self, name), -math.inf, math.inf)
         shape = tuple(np.shape(data.x)[1:])
         return (
             None
