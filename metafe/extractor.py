@@ -102,8 +102,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     n_networks : int or "auto", default="auto"
         How many to train, one after the other, from other initial weights and by other tasks. Their features stand side by side and
         the predictions of their heads are averaged, as in Dvornik, Schmid and Mairal, "Diversity with Cooperation: Ensemble
-        Methods for Few-Shot Classification", 2019. ``"auto"`` trains four where flat rows of few classes are trained on again
-        (see ``refit``), and one elsewhere.
+        Methods for Few-Shot Classification", 2019. ``"auto"`` trains one of a backbone that is named; it trains four where ``backbone`` is
+        ``"auto"`` too and flat rows of few classes are trained on again (see ``refit``).
     device : str or torch.device, default="auto"
         Where to compute. ``"auto"`` takes an accelerator where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -489,6 +489,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _recipe(self, decisions: Any, data: TaskData) -> Recipe:
         """Resolve every parameter; what cannot work is an error before anything is computed."""
+        from metafe.decisions import is_auto
         from metafe.fitting import Recipe
         from metafe.training.checkpoint import Checkpoint
         from metafe.training.compiling import check_compile
@@ -527,7 +528,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             concat_input=self.concat_input,
             rows_are_features=decisions.encoder is None or decisions.encoder.default_backbone is None,
             refit=self.refit,  # type: ignore[arg-type]
-            n_networks=self.n_networks,  # type: ignore[arg-type]
+            # Whoever names a network knows how wide its features are.
+            n_networks=1 if is_auto(self.n_networks) and self.backbone != "auto" else self.n_networks,  # type: ignore[arg-type]
         )
 
     def _check_settings(self) -> None:

@@ -84,7 +84,7 @@ class Recipe:
     refit : bool or "auto"
         Whether to train once more, on what was held out too.
     n_networks : int or "auto"
-        How many are trained, one after the other; ``"auto"`` is one here and may be more where all rows are trained on again.
+        How many are trained, one after the other; ``"auto"`` is one, and may be more where all rows are trained on again.
     """
 
     backbone: Backbone

@@ -218,7 +218,7 @@ class TestCheckpoints:
             small(checkpoint=tmp_path, random_state=None).fit(*digits)
 
     def test_nothing_else_is_left_in_the_folder(self, finished):
-        assert sorted(path.name for path in finished.rglob("*.*")) == ["training.pt"] * 5
+        assert sorted(path.name for path in finished.rglob("*.*")) == ["training.pt"] * 2
 
     def test_going_on_from_a_checkpoint_equals_never_having_stopped(self, small, digits, tmp_path):
         X, y = digits

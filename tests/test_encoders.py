@@ -369,6 +369,6 @@ def test_rows_that_are_no_features_stand_beside_a_network_that_few_classes_speak
     assert ("rows beside its features" in fitted.decisions_["backbone"]) == stand_beside
     assert fitted.validation_["low"] > 0
     if stand_beside:
-        assert fitted.n_features_out_ == fitted.model_.learner.n_features + 33
+        assert fitted.n_features_out_ == sum(learner.n_features for learner in fitted.model_.learners) + 33
         plain = MetaFeatureExtractor("identity", encoder=Stacked(), random_state=0).fit(list(X), y)
         assert few_shot_score(fitted, list(X), y, n_way=5).mean > few_shot_score(plain, list(X), y, n_way=5).mean

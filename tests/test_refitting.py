@@ -33,7 +33,7 @@ def many():
 @pytest.mark.parametrize("refit", ["auto", True])
 def test_few_classes_are_all_trained_on_for_as_long_as_did_best(small, digits, refit):
     X, y = digits
-    fitted = small(**SETTINGS, refit=refit, n_networks=1).fit(X, y)
+    fitted = small(**SETTINGS, refit=refit).fit(X, y)
     n_steps = best_length(fitted)
     assert n_steps > 0
     whole = small(**SETTINGS | {"max_steps": n_steps}, validation_fraction=0.0).fit(X, y)
@@ -49,8 +49,7 @@ def test_few_classes_are_all_trained_on_for_as_long_as_did_best(small, digits, r
 def test_many_classes_are_where_it_is_asked_for(small, many, refit, trains_again):
     X, y = many
     early = small(**SETTINGS, refit=False).fit(X, y).transform(X)
-    again = small(**SETTINGS, refit=refit, n_networks=1).fit(X, y).transform(X)
-    assert np.allclose(again, early) != trains_again
+    assert np.allclose(small(**SETTINGS, refit=refit).fit(X, y).transform(X), early) != trains_again
 
 
 def test_rows_held_out_are_not_missed(small, digits):
@@ -62,8 +61,8 @@ def test_rows_held_out_are_not_missed(small, digits):
 
 def test_the_rows_stand_beside_what_is_trained_again(small, digits, tmp_path):
     X, y = digits
-    beside = small(**SETTINGS, concat_input="feature", n_networks=2).fit(X, y)
-    alone = small(**SETTINGS, n_networks=2).fit(X, y)
+    beside = small(**SETTINGS, concat_input="feature").fit(X, y)
+    alone = small(**SETTINGS).fit(X, y)
     n = alone.n_features_out_
     np.testing.assert_allclose(beside.transform(X)[:, :n], alone.transform(X), atol=1e-6)
     assert beside.n_features_out_ == n + X.shape[1]

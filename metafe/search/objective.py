@@ -48,8 +48,10 @@ DIRECTIONS: dict[str, Direction] = {
 }
 # A search that must be done by some time has room for so many trials that train on every fold as long as they may.
 FULL_TRIALS = 5
-# What the refit has of that time, if it needs so much, where trainings were cut short or several networks are trained.
+# What the refit has of that time, if it needs so much, where trainings were cut short: longer ones would have been better.
 REFIT_SHARE = 0.4
+# What it has of it for several networks, if they need so much.
+SEVERAL_SHARE = 0.2
 
 
 class TrialExtractor(MetaFeatureExtractor):
@@ -276,7 +278,8 @@ class Objective:
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
         likely = self._likely_winners(finished) if self.refits else []
         of_one = max(map(self._refit_seconds_of, likely), default=0.0)
-        return max(of_one, min(SEVERAL * of_one, self._longest_refit) if self._trains_several else 0.0) + judging
+        of_several = min(SEVERAL * of_one, self._whole_time * SEVERAL_SHARE) if self._trains_several else 0.0
+        return max(of_one, of_several) + judging
 
     def networks_of_winner(self, trial: FrozenTrial) -> Parameters:
         """Return how many networks a winner that learns is fitted as: several, or as many of them as there is time for."""
@@ -307,13 +310,12 @@ class Objective:
         """Return the time for a training that was cut short: as long as it would have been, but no more than its share."""
         if self.fold_seconds is None or fit_seconds < self.fold_seconds:
             return 0.0
-        return min(whole, self._longest_refit)
+        return min(whole, REFIT_SHARE * self._whole_time)
 
     @property
-    def _longest_refit(self) -> float:
-        """Its share of the time for everything, in seconds."""
-        share = REFIT_SHARE * FULL_TRIALS * len(self.judge.folds)
-        return np.inf if self.fold_seconds is None else share * self.fold_seconds
+    def _whole_time(self) -> float:
+        """The time for everything, in seconds."""
+        return np.inf if self.fold_seconds is None else FULL_TRIALS * len(self.judge.folds) * self.fold_seconds
 
     @property
     def prunes(self) -> bool:

@@ -116,10 +116,8 @@ def objective(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize(("fit", "wanted"), [(1.0, 6.0), (1.8, 10.8), (1.99, 11.94), (2.1, 12.0)])
-def test_several_networks_are_left_the_time_that_they_need_and_no_more_than_the_share_of_a_refit(
-    objective, fit, wanted
-):
+@pytest.mark.parametrize(("fit", "wanted"), [(0.5, 3.0), (0.9, 5.4), (1.5, 6.0), (2.1, 12.0)])
+def test_several_networks_are_left_the_time_that_they_need_and_no_more_than_their_share(objective, fit, wanted):
     assert objective.refit_seconds([finished(0.5, fit, 100.0)]) == pytest.approx(wanted)
 
 
