@@ -7,7 +7,7 @@ perceptron and on convolutions without and with batch normalisation, with one in
 Networks, tasks and the plainly written references, which are computed on the CPU, are those of the tests. A line has the
 relative difference of each gradient, the seconds that compiling took, and whether training compiles the algorithm where all
 tasks are computed at once, as it does with convolutions on an accelerator alone. Compiling takes from some seconds to
-minutes for each; "plainly" is where it fell back, as it does for Reptile, which draws rows at random.
+minutes for each; "plainly" is where it fell back.
 """
 
 from __future__ import annotations
