@@ -52,6 +52,8 @@ FULL_TRIALS = 5
 REFIT_SHARE = 0.4
 # What it has of it for several networks, if they need so much.
 SEVERAL_SHARE = 0.2
+# Larger ones begin with what someone else has trained, so that they would differ little, and take much memory.
+MOST_PARAMETERS_OF_SEVERAL = 20_000_000
 
 
 class TrialExtractor(MetaFeatureExtractor):
@@ -283,7 +285,7 @@ class Objective:
 
     def networks_of_winner(self, trial: FrozenTrial) -> Parameters:
         """Return how many networks a winner that learns is fitted as: several, or as many of them as there is time for."""
-        if not self._trains_several:
+        if not self._trains_several or trial.user_attrs.get("n_parameters", 0) > MOST_PARAMETERS_OF_SEVERAL:
             return {}
         n_fitting = np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of(trial)
         return {"n_networks": int(np.clip(n_fitting, 1, SEVERAL))}

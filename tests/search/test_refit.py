@@ -144,3 +144,9 @@ def test_a_winner_is_one_network_where_several_are_something_else(objective, cha
     for name, value in change.items():
         setattr(objective, name, value)
     assert objective.networks_of_winner(finished(0.5, 1.0, 1.0)) == {}
+
+
+def test_a_large_network_is_one(objective):
+    winner = finished(0.5, 1.0, 1.0)
+    winner.set_user_attr("n_parameters", 2e7 + 1)
+    assert objective.networks_of_winner(winner) == {}
