@@ -67,11 +67,15 @@ def test_the_first_is_the_one_that_would_be_alone_and_the_others_differ(small, d
     np.testing.assert_array_equal(small(**settings, n_networks=3).fit(X, y).transform(X), three.transform(X))
 
 
-def test_they_are_judged_together(small, digits):
+@pytest.mark.parametrize(
+    "settings", [{}, {"algorithm": MAML(n_steps=1)}, {"concat_input": "all"}, {"tasks": "columns"}], ids=str
+)
+def test_they_are_judged_together(small, digits, settings):
     X, y = digits
-    settings = BRIEFLY | {"refit": False}
-    alone, four = (small(**settings, n_networks=n).fit(X, y).validation_ for n in (1, 4))
-    assert alone["baseline"] == four["baseline"]
+    settings = BRIEFLY | {"refit": False} | settings
+    labels = y if "tasks" not in settings else None
+    alone, four = (small(**settings, n_networks=n).fit(X, labels).validation_ for n in (1, 4))
+    assert alone.get("baseline") == four.get("baseline")
     assert alone["score"] != four["score"]
 
 
