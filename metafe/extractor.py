@@ -142,7 +142,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Mean score on the meta-validation tasks of the features (``"score"``) and of the standardised rows
         (``"baseline"``), with the paired ``"gain"`` and its 95 % interval, ``"low"`` to ``"high"``; None where there was
         nothing to validate on. With held-out classes, ``"class_low"`` to ``"class_high"`` is the interval of the gain with
-        classes, and not tasks, as what is drawn: ``backbone="auto"`` asks for both above zero.
+        the ``"n_classes"`` that were held out, and not tasks, as what is drawn: ``backbone="auto"`` asks for both above zero.
+        Where it cannot tell by the few of one split, flat rows are learned from again while others are held out, each once.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`, for a target with classes.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)
@@ -481,7 +482,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             decisions.keep_rows(kept.model.backbone, self.validation_)
         final = refit_on_all(kept, recipe, data)
         if final is not kept and self.refit == "auto":
-            decisions.train_on_all(kept.outcome.best_length(recipe.settings.max_steps), len(final.model.learners))
+            decisions.train_on_all(kept.best_length(recipe.settings.max_steps), len(final.model.learners))
         self._keep(final, recipe, target, decisions.encoder)
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)

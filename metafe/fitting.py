@@ -109,15 +109,27 @@ class Recipe:
     n_networks: int | Literal["auto"] = 1
 
     def of_network(self, number: int, seconds: float | None) -> Recipe:
-        """Return that of another network than the first: from other initial weights, by other tasks, and by itself."""
+        """Return that of another network than the first: from other initial weights, and by other tasks."""
+        seeds = self.seeds.child("network", number)
+        return dataclasses.replace(self._of_further(f"network-{number}"), seeds=seeds, seconds=seconds)
+
+    def of_fold(self, number: int) -> Recipe:
+        """Return that of another fold than the first."""
+        return self._of_further(f"fold-{number}")
+
+    def on_all_rows(self, n_steps: int, n_networks: int, concat_input: Scaling | None) -> Recipe:
+        """Return that of the training on what was held out too."""
         return dataclasses.replace(
-            self,
-            seeds=self.seeds.child("network", number),
-            checkpoint=None if self.checkpoint is None else self.checkpoint.inside(f"network-{number}"),
-            seconds=seconds,
-            on_validation=None,
-            on_pace=None,
+            self._of_further("all-rows"),
+            settings=dataclasses.replace(self.settings, max_steps=n_steps),
+            n_networks=n_networks,
+            concat_input=concat_input,
         )
+
+    def _of_further(self, name: str) -> Recipe:
+        """Return that of another training of the same run, which has a checkpoint of its own and reports to nobody."""
+        checkpoint = None if self.checkpoint is None else self.checkpoint.inside(name)
+        return dataclasses.replace(self, checkpoint=checkpoint, on_validation=None, on_pace=None)
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,8 @@ class Fitted:
         The split, before encoding.
     concat_input : {"feature", "all"} or None
         How the rows are standardised that stand beside the features; None for none.
+    folds : tuple of Outcome
+        Of further trainings, for which other classes were held out.
     """
 
     model: FeatureModel
@@ -148,6 +162,11 @@ class Fitted:
     train: TaskData | None = None
     valid: TaskData | None = None
     concat_input: Scaling | None = None
+    folds: tuple[Outcome, ...] = ()
+
+    def best_length(self, max_steps: int) -> int:
+        """Return how long a training on all rows should be by what was held out, in all folds."""
+        return round(float(np.median([outcome.best_length(max_steps) for outcome in (self.outcome, *self.folds)])))
 
 
 def split_data(data: TaskData, recipe: Recipe) -> tuple[TaskData, TaskData | None]:

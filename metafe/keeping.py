@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from metafe.class_folds import holds_out_few_classes, judge_on_more_classes, trains_in_seconds
 from metafe.contracts import FeatureQualityWarning, TaskData
 from metafe.fitting import Fitted, Recipe, better_scaling, fit_identity, put_input_beside
 from metafe.training.probe import compare, differences, interval_over_classes
@@ -43,12 +44,19 @@ def keep_better(learned: Fitted, recipe: Recipe, data: TaskData, automatic: bool
         return identity if automatic and identity is not None else learned, None
     comparison = compare(learned.scores, identity.scores)
     validation = vars(comparison) | over_classes(learned, identity)
+    if automatic and comparison.low > 0 >= validation.get("class_low", 1) and _may_ask_more_classes(learned, data):
+        learned, identity = judge_on_more_classes(learned, identity, recipe, data, scaling)
+        validation |= over_classes(learned, identity)
     if automatic and min(comparison.low, validation.get("class_low", float("inf"))) <= 0:
         beside = None if recipe.rows_are_features else put_input_beside(recipe, data, learned, scaling)
         return _beside_rows(beside, identity) or (identity, validation)
     if not automatic and comparison.high < 0:
         warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=6)
     return learned, validation
+
+
+def _may_ask_more_classes(learned: Fitted, data: TaskData) -> bool:
+    return holds_out_few_classes(learned, data) and trains_in_seconds(learned)
 
 
 def over_classes(learned: Fitted, identity: Fitted) -> dict[str, float]:
@@ -59,7 +67,7 @@ def over_classes(learned: Fitted, identity: Fitted) -> dict[str, float]:
     if learned.class_scores is None or identity.class_scores is None or not len(learned.class_scores):
         return {}
     mean, half = interval_over_classes(differences(learned.class_scores, identity.class_scores), 0.95)
-    return {"class_low": mean - half, "class_high": mean + half}
+    return {"class_low": mean - half, "class_high": mean + half, "n_classes": len(learned.class_scores)}
 
 
 def _beside_rows(beside: Fitted | None, identity: Fitted) -> Kept | None:

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-import numpy as np
-
+from metafe.class_folds import holds_out_few_classes, trains_in_seconds
 from metafe.contracts import TaskData
 from metafe.fitting import Fitted, Recipe, fit_model
 
-# From so many classes on, those held out are hardly missed.
-MANY_CLASSES = 30
 # What several networks of few classes have in common is more often true of others than what one of them has found: four are worth
 # most of what any number is.
 SEVERAL = 4
@@ -34,37 +31,19 @@ def refit_on_all(learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         With the history and the scores of ``learned``; itself where nothing was held out, nothing was learned, or either
         training has not come to its end.
     """
-    outcome = learned.outcome
+    outcome, n_steps = learned.outcome, learned.best_length(recipe.settings.max_steps)
     was_whole = not (outcome.interrupted or outcome.diverged)
-    if learned.valid is None or not outcome.best_step or not was_whole or not _is_asked_for(learned, recipe, data):
+    is_asked_for = holds_out_few_classes(learned, data) if recipe.refit == "auto" else recipe.refit
+    if learned.valid is None or not outcome.best_step or not n_steps or not was_whole or not is_asked_for:
         return learned
-    whole = dataclasses.replace(
-        recipe,
-        settings=dataclasses.replace(recipe.settings, max_steps=outcome.best_length(recipe.settings.max_steps)),
-        checkpoint=None if recipe.checkpoint is None else recipe.checkpoint.inside("all-rows"),
-        n_networks=_n_networks(learned, recipe),
-        concat_input=learned.concat_input,
-        on_validation=None,
-        on_pace=None,
-    )
-    again = fit_model(whole, data, data, None)
+    again = fit_model(recipe.on_all_rows(n_steps, _n_networks(learned, recipe), learned.concat_input), data, data, None)
     if again.outcome.interrupted or again.outcome.diverged:
         return learned
     return dataclasses.replace(learned, model=again.model)
 
 
 def _n_networks(learned: Fitted, recipe: Recipe) -> int:
-    """Return how many to train; of their own accord several where it takes seconds, which is for flat rows as they are."""
+    """Return how many to train; of their own accord several where it takes seconds."""
     if recipe.n_networks != "auto":
         return recipe.n_networks
-    model = learned.model
-    return SEVERAL if len(model.input_shape) == 1 and model.takes_plain_rows else 1
-
-
-def _is_asked_for(learned: Fitted, recipe: Recipe, data: TaskData) -> bool:
-    if recipe.refit != "auto":
-        return recipe.refit
-    if data.kind != "classification" or data.y is None or learned.train is None or learned.valid is None:
-        return False
-    trained_on, held_out = (set(np.unique(data.y[part.rows])) for part in (learned.train, learned.valid))
-    return not trained_on & held_out and len(trained_on | held_out) < MANY_CLASSES
+    return SEVERAL if trains_in_seconds(learned) else 1

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
+from metafe.class_folds import MANY_CLASSES
 from metafe.contracts import InvalidInputError, InvalidParameterError, TaskData
-from metafe.refitting import MANY_CLASSES
 
 N_FOLDS = 3
 # With fewer, too few would be left to learn from or to judge on.
