@@ -61,7 +61,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     ----------
     backbone : str or Backbone, default="auto"
         The network, or descriptor, from rows to features. ``"auto"`` takes ``conv4`` for images and ``mlp`` for other
-        rows, and keeps the standardised rows unless the network is better on meta-validation tasks, over tasks and over classes.
+        rows, and keeps the standardised rows unless the network is better on meta-validation tasks, over tasks and over classes;
+        where few classes were held out, flat rows are learned from again while others are.
         Where an encoder has made rows that are no features themselves, such as series and spectrograms, and the network is better on
         the few classes that were held out, but not surely so on others, the rows stand beside its features as with ``concat_input``.
         Names of families of networks take a model after a colon, such as ``"timm:resnet18"`` with metafe-vision.
@@ -143,7 +144,6 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         (``"baseline"``), with the paired ``"gain"`` and its 95 % interval, ``"low"`` to ``"high"``; None where there was
         nothing to validate on. With held-out classes, ``"class_low"`` to ``"class_high"`` is the interval of the gain with
         the ``"n_classes"`` that were held out, and not tasks, as what is drawn: ``backbone="auto"`` asks for both above zero.
-        Where it cannot tell by the few of one split, flat rows are learned from again while others are held out, each once.
     classes_ : ndarray of shape (n_classes,)
         Labels seen in `fit`, for a target with classes.
     target_mean_, target_scale_ : ndarray of shape (n_targets,)

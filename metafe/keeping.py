@@ -45,14 +45,16 @@ def keep_better(learned: Fitted, recipe: Recipe, data: TaskData, automatic: bool
     comparison = compare(learned.scores, identity.scores)
     validation = vars(comparison) | over_classes(learned, identity)
     if automatic and comparison.low > 0 >= validation.get("class_low", 1) and _may_ask_more_classes(learned, data):
-        learned, identity = judge_on_more_classes(learned, identity, recipe, data, scaling)
-        validation |= over_classes(learned, identity)
+        network, rows = judge_on_more_classes(learned, identity, recipe, data, scaling)
+        validation |= over_classes(network, rows)
+    else:
+        network = learned
     if automatic and min(comparison.low, validation.get("class_low", float("inf"))) <= 0:
         beside = None if recipe.rows_are_features else put_input_beside(recipe, data, learned, scaling)
         return _beside_rows(beside, identity) or (identity, validation)
     if not automatic and comparison.high < 0:
         warnings.warn(_worse_than_rows(recipe.backbone.name, comparison), FeatureQualityWarning, stacklevel=6)
-    return learned, validation
+    return network, validation
 
 
 def _may_ask_more_classes(learned: Fitted, data: TaskData) -> bool:
