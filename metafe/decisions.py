@@ -93,6 +93,12 @@ class Decisions:
         self.said["backbone"] = f"{identity!r}, since {reason}"
         self.said.pop("augment", None)
 
+    def judge_on_more_classes(self, n_classes: int) -> None:
+        """Say on how many classes the network was judged, all told."""
+        self.said["validation"] = (
+            f"on {n_classes} classes, held out in turn, since those of one split were too few to tell"
+        )
+
     def put_rows_beside(self) -> None:
         """Say that the rows stand beside what was learned, and why."""
         learned, _, reason = self.said["backbone"].partition(", ")

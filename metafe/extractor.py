@@ -478,8 +478,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         kept = self._judge(learned, recipe, data)
         if kept.model.beside is not None and recipe.concat_input is None:
             decisions.put_rows_beside()
-        elif kept is not learned:
+        elif kept.model is not learned.model:
             decisions.keep_rows(kept.model.backbone, self.validation_)
+        elif kept.folds and self.validation_ is not None:
+            decisions.judge_on_more_classes(int(self.validation_["n_classes"]))
         final = refit_on_all(kept, recipe, data)
         if final is not kept and self.refit == "auto":
             decisions.train_on_all(kept.best_length(recipe.settings.max_steps), len(final.model.learners))

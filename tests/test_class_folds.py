@@ -49,6 +49,9 @@ def test_a_network_of_eight_classes_is_kept_where_all_of_them_are_better_told_ap
     assert fitted.backbone_.name == "mlp"
     assert fitted.validation_["n_classes"] == 8
     assert fitted.validation_["class_low"] > 0
+    assert fitted.decisions_["backbone"].startswith("mlp")
+    assert "not surely better" not in fitted.decisions_["backbone"]
+    assert "on 8 classes" in fitted.decisions_["validation"]
     learned, plain = (few_shot_score(e, X[~old], y[~old], random_state=0).mean for e in (fitted, None))
     assert learned > plain + 0.1
 
