@@ -90,6 +90,8 @@ class Decisions:
             unit, key = ("tasks", "") if validation["low"] <= 0 else ("classes", "class_")
             low, high = validation[f"{key}low"], validation[f"{key}high"]
             reason = f"{learned} was not surely better: over held-out {unit}, the 95 % interval of its gain is {low:+.3f} to {high:+.3f}"
+            if validation.get("n_classes") == 0:
+                reason = f"the classes are too few to hold any out, and {learned} may be no better on others"
         self.said["backbone"] = f"{identity!r}, since {reason}"
         self.said.pop("augment", None)
 

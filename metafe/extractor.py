@@ -62,7 +62,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     backbone : str or Backbone, default="auto"
         The network, or descriptor, from rows to features. ``"auto"`` takes ``conv4`` for images and ``mlp`` for other
         rows, and keeps the standardised rows unless the network is better on meta-validation tasks, over tasks and over classes;
-        where few classes were held out, flat rows are learned from again while others are.
+        where few classes were held out, flat rows are learned from again while others are, and of fewer than four none can be.
         Where an encoder has made rows that are no features themselves, such as series and spectrograms, and the network is better on
         the few classes that were held out, but not surely so on others, the rows stand beside its features as with ``concat_input``.
         Names of families of networks take a model after a colon, such as ``"timm:resnet18"`` with metafe-vision.

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any
 
 import numpy as np
 
-from metafe.class_folds import holds_out_few_classes, judge_on_more_classes, trains_in_seconds
+from metafe.class_folds import (
+    holds_out_few_classes,
+    judge_on_more_classes,
+    knows_all_classes,
+    trains_in_seconds,
+)
 from metafe.contracts import FeatureQualityWarning, TaskData
 from metafe.fitting import Fitted, Recipe, better_scaling, fit_identity, put_input_beside
 from metafe.training.probe import compare, differences, interval_over_classes
@@ -44,6 +50,8 @@ def keep_better(learned: Fitted, recipe: Recipe, data: TaskData, automatic: bool
         return identity if automatic and identity is not None else learned, None
     comparison = compare(learned.scores, identity.scores)
     validation = vars(comparison) | over_classes(learned, identity)
+    if automatic and knows_all_classes(learned, data):
+        validation |= {"class_low": -math.inf, "class_high": math.inf, "n_classes": 0}
     if automatic and comparison.low > 0 >= validation.get("class_low", 1) and _may_ask_more_classes(learned, data):
         network, rows = judge_on_more_classes(learned, identity, recipe, data, scaling)
         validation |= over_classes(network, rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from metafe import MetaFeatureExtractor, class_folds, few_shot_score
+from metafe import MetaFeatureExtractor, class_folds, few_shot_score, load
 from metafe.algorithms import ProtoNet
 from metafe.contracts import TrainingInterruptedWarning
 
@@ -72,6 +72,21 @@ def test_no_more_are_asked_where_the_first_can_tell_or_rows_are_better(rows, fol
     MetaFeatureExtractor("mlp", **SETTINGS).fit(X[y < 8], y[y < 8])
     MetaFeatureExtractor(**SETTINGS | {"validation_fraction": 0.0}).fit(X[y < 8], y[y < 8])
     assert folds == []
+
+
+def test_three_classes_say_nothing_of_others(rows, folds, tmp_path):
+    X, y = rows
+    three = y < 3
+    X = np.hstack([X, 0.3 * np.random.default_rng(1).normal(size=(len(X), 1)) + 3 * (y % 3)[:, None]])
+    fitted = MetaFeatureExtractor(**SETTINGS).fit(X[three], y[three])
+    assert fitted.validation_["low"] > 0
+    assert fitted.backbone_.name == "identity"
+    assert "too few to hold any out" in fitted.decisions_["backbone"]
+    assert (fitted.validation_["n_classes"], folds) == (0, [])
+    named = MetaFeatureExtractor("mlp", **SETTINGS).fit(X[three], y[three])
+    assert named.backbone_.name == "mlp"
+    fitted.save(tmp_path / "saved")
+    assert load(tmp_path / "saved").validation_ == fitted.validation_
 
 
 @pytest.fixture
