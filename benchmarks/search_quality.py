@@ -22,13 +22,12 @@ import tempfile
 import time
 import warnings
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from omniglot import read_characters
-from safe_default import Table, keel, read_table
+from safe_default import Readers, Table, check_names, read, read_table
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -71,7 +70,7 @@ def fsdd(folder: Path) -> Table:
     return np.array([str(path) for path in paths]), np.array([path.stem.rpartition("_")[0] for path in paths])
 
 
-DATA: dict[str, Callable[[Path], Table]] = {
+DATA: Readers = {
     "digits": lambda folder: load_digits(return_X_y=True),
     "optdigits": lambda folder: read_table(folder / "tabular" / "optdigits.csv"),
     "segment": lambda folder: read_table(folder / "tabular" / "segment.csv"),
@@ -80,11 +79,6 @@ DATA: dict[str, Callable[[Path], Table]] = {
     "banking77": banking77,
     "fsdd": fsdd,
 }
-
-
-def read(name: str, folder: Path) -> Table:
-    """Return rows and classes of one of `DATA`, or of ``keel:NAME``."""
-    return keel(name.removeprefix("keel:")) if name.startswith("keel:") else DATA[name](folder)
 
 
 def by_hand(X: np.ndarray, y: np.ndarray, seed: int) -> dict[str, Any]:
@@ -176,11 +170,10 @@ def main() -> None:
     parser.add_argument("--data", nargs="+", default=list(DATA), help=f"of {', '.join(DATA)}, or keel:NAME")
     parser.add_argument("--n-jobs", type=int, default=2)
     options = parser.parse_args()
-    if unknown := [name for name in options.data if name not in DATA and not name.startswith("keel:")]:
-        parser.error(f"--data must be of {', '.join(DATA)}, or keel:NAME; got {', '.join(unknown)}")
+    check_names(parser, options.data, DATA)
     warnings.simplefilter("ignore")
     gains = [
-        run(name, read(name, options.folder), seed, options.seconds, options.n_jobs)
+        run(name, read(name, options.folder, DATA), seed, options.seconds, options.n_jobs)
         for name in options.data
         for seed in range(options.seeds)
     ]

@@ -15,8 +15,9 @@ from metafe.fitting import Fitted, Recipe, fit_identity, fit_model
 
 # From so many classes on, one split holds out enough of them to tell, and they are hardly missed in training.
 MANY_CLASSES = 30
-# With the first split six, as in a search.
-MOST_FURTHER_FOLDS = 5
+# Of few classes, the first split counted.
+MOST_FOLDS = 6
+MOST_FURTHER_FOLDS = MOST_FOLDS - 1
 
 
 def holds_out_few_classes(learned: Fitted, data: TaskData) -> bool:

@@ -101,10 +101,10 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         Whether to train once more, on what was held out too, for as many steps as did best on it, which takes up to twice the
         time. ``"auto"`` does so where whole classes were held out, of fewer than 30: each of them counts.
     n_networks : int or "auto", default="auto"
-        How many to train, one after the other, from other initial weights and by other tasks. Their features stand side by side and
-        the predictions of their heads are averaged, as in Dvornik, Schmid and Mairal, "Diversity with Cooperation: Ensemble
-        Methods for Few-Shot Classification", 2019. ``"auto"`` trains one of a backbone that is named; it trains four where ``backbone`` is
-        ``"auto"`` too and flat rows of few classes are trained on again (see ``refit``).
+        How many to train, one after the other, from other initial weights and by other tasks. Their features stand side by
+        side and the predictions of their heads are averaged, as in Dvornik, Schmid and Mairal, "Diversity with Cooperation:
+        Ensemble Methods for Few-Shot Classification", 2019. ``"auto"`` trains one of a backbone that is named; it trains four
+        where ``backbone`` is ``"auto"`` too and flat rows of few classes are trained on again (see ``refit``).
     device : str or torch.device, default="auto"
         Where to compute. ``"auto"`` takes an accelerator where there is one.
     precision : {"auto", "float32", "bfloat16"}, default="auto"
@@ -225,9 +225,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             Rows of numbers, or images ``(n, H, W)``, ``(n, C, H, W)`` or ``(n, H, W, C)``; or what an encoder that is
             installed reads: paths of files, strings, a data frame, a list of arrays.
         y : array-like of shape (n_rows,) or (n_rows, n_targets), default=None
-            Classes, or continuous targets: floats that are not whole, or of many values with fewer than five rows each. Without ``y``, tasks are made from the rows and judged on clusters of those
-            kept out; where there is nothing to make tasks of, the features are the standardised rows, or what a named
-            backbone gives untrained.
+            Classes, or continuous targets: floats that are not whole, or of many values with fewer than five rows each.
+            Without ``y``, tasks are made from the rows and judged on clusters of those kept out; where there is nothing to
+            make tasks of, the features are the standardised rows, or what a named backbone gives untrained.
         groups : array-like of shape (n_rows,), default=None
             Each group is a task of its own, with labels local to it.
 

@@ -143,7 +143,7 @@ def check_number_of_rows(X: Any, fewest: int = 1) -> None:
 
 
 def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | None = None) -> Target:
-    """Check the target and tell classes from continuous values, as scikit-learn does but for whole floats (`is_continuous`).
+    """Check the target and tell classes from continuous values, as scikit-learn does but for whole floats (`kind_of_target`).
 
     Parameters
     ----------
@@ -168,10 +168,10 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
     y = _without_torch(y)
     with _saying_the_fix(), _sorting_labels("y"):
         y = _check_y(y, multi_output=True)
-        kind, continuous = type_of_target(y, input_name="y"), is_continuous(y)
+        kind = kind_of_target(y)
     _check_length("y", y, X)
     learned_from_targets = known_scale is not None and not isinstance(y.flat[0], str)
-    if learned_from_targets or continuous:
+    if learned_from_targets or kind in ("continuous", "continuous-multioutput"):
         with _saying_the_fix():
             targets = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y").reshape(len(y), -1)
         return _standardised(targets, known_scale)
@@ -188,8 +188,8 @@ def check_target(X: Any, y: Any, known_scale: tuple[np.ndarray, np.ndarray] | No
     )
 
 
-def is_continuous(y: np.ndarray) -> bool:
-    """Tell whether a target is measured rather than a class: floats that are not whole, or hardly ever the same.
+def kind_of_target(y: np.ndarray) -> str:
+    """Return the kind that scikit-learn has for a target, but ``"continuous"`` for whole floats that are hardly ever the same.
 
     Whole floats are classes for scikit-learn, however many there are; integers and strings are classes here too.
 
@@ -199,20 +199,22 @@ def is_continuous(y: np.ndarray) -> bool:
 
     Returns
     -------
-    bool
+    str
+        Of `sklearn.utils.multiclass.type_of_target`.
 
     Examples
     --------
-    >>> is_continuous(np.array([0.5, 1.0, 2.0])), is_continuous(np.array([0.0, 1.0, 2.0]))
-    (True, False)
-    >>> is_continuous(np.arange(100.0)), is_continuous(np.arange(100))
-    (True, False)
+    >>> kind_of_target(np.array([0.5, 1.0, 2.0])), kind_of_target(np.array([0.0, 1.0, 2.0]))
+    ('continuous', 'multiclass')
+    >>> kind_of_target(np.arange(100.0)), kind_of_target(np.arange(100))
+    ('continuous', 'multiclass')
     """
-    kind = type_of_target(y, input_name="y")
+    kind = str(type_of_target(y, input_name="y"))
     if kind != "multiclass" or y.dtype.kind != "f":
-        return bool(kind in ("continuous", "continuous-multioutput"))
+        return kind
     n_values = len(np.unique(y))
-    return n_values > MANY_VALUES and len(y) < FEW_ROWS_OF_A_VALUE * n_values
+    is_measured = n_values > MANY_VALUES and len(y) < FEW_ROWS_OF_A_VALUE * n_values
+    return "continuous" if is_measured else kind
 
 
 def check_groups(X: Any, groups: Any) -> tuple[np.ndarray | None, np.ndarray | None]:

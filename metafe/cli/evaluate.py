@@ -136,9 +136,9 @@ def _scores(transformer: Any, rows: Rows, shots: list[int], settings: dict[str, 
 
 def _default_shots(rows: Rows) -> list[int]:
     """Return one and five rows of a class, or what a regression can be fitted on."""
-    from metafe.inputs import is_continuous
+    from metafe.inputs import kind_of_target
 
-    return [5, 10] if rows.y is not None and is_continuous(rows.y) else [1, 5]
+    return [5, 10] if rows.y is not None and kind_of_target(rows.y).startswith("continuous") else [1, 5]
 
 
 def _way(way: int | None, rows: Rows) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold
 
-from metafe.class_folds import MANY_CLASSES
+from metafe.class_folds import MANY_CLASSES, MOST_FOLDS
 from metafe.contracts import InvalidInputError, InvalidParameterError, TaskData
 
 N_FOLDS = 3
@@ -20,7 +20,7 @@ FEWEST_CLASSES = 4
 CLASSES_IN_TEST = 2
 # Where classes are few, each that is held out is missed in training, so that a network looks worse than it will be; of many, a
 # third is not.
-MOST_FOLDS, CLASSES_IN_SMALL_TEST = 6, 2
+CLASSES_IN_SMALL_TEST = 2
 
 
 @dataclass(frozen=True)
