@@ -1,8 +1,8 @@
 """How fast a search gets somewhere, and what it costs beside the trainings.
 
-    python benchmarks/search.py FOLDER [--data soybean ...] [--seconds 120] [--seeds 5] [--trials 40] [--part gain cost workers warm]
+    python benchmarks/search.py FOLDER [--data soybean keel:letter ...] [--seconds 120] [--seeds 5] [--trials 40] [--part gain cost workers warm]
 
-FOLDER is that of search_quality.py, of whose data two thirds of the classes are searched with. One thread for each worker in
+FOLDER and data are those of search_quality.py; two thirds of the classes are searched with. One thread for each worker in
 every arm.
 
 gain     seconds until the best score of finished trials is 95 % of the way to where random search without pruning ends: of the
@@ -35,7 +35,8 @@ import numpy as np
 import torch
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
-from search_quality import DATA, Table
+from safe_default import Table, check_names, read
+from search_quality import DATA
 from threadpoolctl import threadpool_limits
 
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
@@ -287,13 +288,14 @@ def main() -> None:
     """Measure what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--data", nargs="+", choices=DATA, default=["soybean"])
+    parser.add_argument("--data", nargs="+", default=["soybean"], help=f"of {', '.join(DATA)}, or keel:NAME")
     parser.add_argument("--seconds", type=float, default=120, help="of each search")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=40, help="of each search in warm")
     parts = ["cost", "workers", "gain", "warm"]
     parser.add_argument("--part", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
+    check_names(parser, options.data, DATA)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     with threadpool_limits(1):
@@ -301,7 +303,7 @@ def main() -> None:
             cost()
         for name in options.data if set(options.part) - {"cost"} else []:
             print(name, flush=True)
-            of_data(DATA[name](options.folder), options)
+            of_data(read(name, options.folder, DATA), options)
 
 
 def of_data(data: Table, options: argparse.Namespace) -> None:
