@@ -21,9 +21,11 @@ if TYPE_CHECKING:
 # The name of the one baseline that is a network.
 SUPERVISED = "supervised"
 STANDARDISED, ONE_SCALE, BOTH_SCALES = "standardised rows", "rows on one scale", "rows on both scales"
-PCA = "PCA"
+PCA, NCA = "PCA", "NCA"
 # What no label has a part in, so that all classes can judge it.
 LABEL_FREE = frozenset({STANDARDISED, ONE_SCALE, BOTH_SCALES, PCA})
+# What takes seconds where the others take a fraction of one.
+SLOW = frozenset({NCA, SUPERVISED})
 
 
 def is_label_free(trial: FrozenTrial) -> bool:
@@ -58,7 +60,7 @@ def baselines(space: Space, data: TaskData, encoder: Encoder | None = None) -> d
     found[PCA] = {"backbone": "sklearn", "backbone__transformer": "pca"}
     if data.kind == "classification":
         found["LDA"] = {"backbone": "sklearn", "backbone__transformer": "lda"}
-        found["NCA"] = {"backbone": "sklearn", "backbone__transformer": "nca"}
+        found[NCA] = {"backbone": "sklearn", "backbone__transformer": "nca"}
     found = {name: parameters | space.untrained for name, parameters in found.items()}
     return found | _supervised(space, data, encoder)
 
@@ -96,8 +98,9 @@ def enqueue_first(
 ) -> None:
     """Enqueue what is tried before the sampler has its say.
 
-    The baselines, what did best on similar data, what is quick since it has few settings and trains nothing, and what works out
-    of the box. In a study that goes on, what did best on similar data and has not been tried in it comes next.
+    The baselines, what did best on similar data, and what works out of the box. What trains nothing and has few settings comes
+    before the baselines that are slow, since it is over before they would be. In a study that goes on, what did best on similar
+    data and has not been tried in it comes next.
 
     Parameters
     ----------
@@ -115,13 +118,19 @@ def enqueue_first(
         if any(trial.state != TrialState.WAITING for trial in known):
             _enqueue_new(study, space, warm, [_parameters_of(trial, space) for trial in known])
         return
-    first = baselines(space, data, encoder)
-    for name, parameters in first.items():
+    by_hand = baselines(space, data, encoder)
+    tried = [effective_parameters(parameters) for parameters in by_hand.values()]
+    _enqueue_baselines(study, space, {name: by_hand[name] for name in by_hand if name not in SLOW})
+    tried = _enqueue_new(study, space, space.list_settings(), tried)
+    _enqueue_baselines(study, space, {name: by_hand[name] for name in by_hand if name in SLOW})
+    _enqueue_new(study, space, [*warm, *default_recipes(space, data, encoder)], tried)
+
+
+def _enqueue_baselines(study: Study, space: Space, named: Mapping[str, Parameters]) -> None:
+    for name, parameters in named.items():
         # Choices that come near would tell the sampler something else than what was tried.
         choices = space.fixed(parameters) if space.contains(parameters) else None
         _enqueue(study, choices, {BASELINE: name, GIVEN: json.dumps(space.to_json(parameters))})
-    then = [*warm, *space.list_settings(), *default_recipes(space, data, encoder)]
-    _enqueue_new(study, space, then, [effective_parameters(parameters) for parameters in first.values()])
 
 
 def _parameters_of(trial: FrozenTrial, space: Space) -> Parameters:
@@ -130,12 +139,15 @@ def _parameters_of(trial: FrozenTrial, space: Space) -> Parameters:
     return {} if kept is None else effective_parameters(space.from_json(json.loads(kept)))
 
 
-def _enqueue_new(study: Study, space: Space, settings: Sequence[Parameters], tried: list[Parameters]) -> None:
-    """Enqueue what is not among the tried, each once: the same parameters give the same trial again."""
+def _enqueue_new(
+    study: Study, space: Space, settings: Sequence[Parameters], tried: list[Parameters]
+) -> list[Parameters]:
+    """Enqueue what is not among the tried, each once, and return both: the same parameters give the same trial again."""
     for parameters in settings:
         if (spelt := effective_parameters(parameters)) not in tried:
             tried = [*tried, spelt]
             _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
+    return tried
 
 
 def _enqueue(study: Study, choices: Mapping[str, Any] | None, attributes: Mapping[str, Any]) -> None:
