@@ -32,7 +32,8 @@ from metafe.contracts import (
 )
 from metafe.decisions import Decisions
 from metafe.plugins import registry
-from metafe.search.baselines import baselines, default_recipes
+from metafe.search.attributes import BASELINE, GIVEN
+from metafe.search.baselines import baselines, default_recipes, enqueue_first
 from metafe.search.choosing import nearest
 from metafe.search.options import effective_parameters
 from metafe.search.space import Space
@@ -409,6 +410,18 @@ def test_baselines_fit_the_data():
         "PCA",
     ]
     assert _names_of_baselines(rows_of("regression", (8, 8))) == ["standardised rows", "PCA", "supervised"]
+
+
+def test_what_is_quick_comes_before_the_baselines_that_are_slow():
+    study, space = optuna.create_study(), space_of()
+    enqueue_first(study, space, rows_of())
+    queued = [(t.user_attrs.get(BASELINE), json.loads(t.user_attrs[GIVEN])["backbone"]) for t in study.trials]
+    names, backbones = zip(*queued, strict=True)
+    slow, quick = names.index("NCA"), [i for i, name in enumerate(backbones) if name == "plda"]
+    assert names[slow + 1] == "supervised"
+    assert quick
+    assert names.index("LDA") < min(quick) <= max(quick) < slow
+    assert all(name is None for name in names[slow + 2 :])
 
 
 def test_the_supervised_baseline_is_a_choice_of_the_space():
