@@ -14,7 +14,8 @@ cost     milliseconds of a trial beside fitting and judging, by storage.
 workers  finished trials of two workers over those of one, all trials alike, in turns as often as there are seeds. The start of the
          workers, which a search pays once, is stated apart. Takes at least 120 seconds of each arm to say something.
 warm     trials until a search that starts from one of half of the classes is as good, on the other half, as a search from nothing
-         is at its end. A seed in which that is as good by a baseline, which both try first, says nothing and does not count.
+         is at its end. A seed in which that is as good by something that both try first, a baseline or what works out of the
+         box, says nothing and does not count.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from threadpoolctl import threadpool_limits
 
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 from metafe.contracts import Float
+from metafe.search.attributes import GIVEN
 
 SHARE = 0.95
 # The first baseline of every search.
@@ -257,12 +259,12 @@ def warm(X: np.ndarray, y: np.ndarray, trials: int, seeds: int) -> None:
         warmed = search(~old, search(old))
         target = best_by_trial(cold)[-1]
         first_cold, first_warm = first_reaching(target, cold), first_reaching(target, warmed)
-        counts = "baseline" not in cold.trials[first_cold - 1].user_attrs
+        counts = GIVEN not in cold.trials[first_cold - 1].user_attrs
         if counts:
             shares.append(first_warm / trials)
         print(
             f"seed {seed}: after {trials} trials {100 * target:.1f} from nothing, first at trial {first_cold}"
-            f"{'' if counts else ', a baseline: does not count'}; warm as good at trial {first_warm}, "
+            f"{'' if counts else ', which was not drawn: does not count'}; warm as good at trial {first_warm}, "
             f"{100 * best_by_trial(warmed)[-1]:.1f} at the end",
             flush=True,
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
     Returns
     -------
     list of dict
-        Parameters of a `MetaFeatureExtractor`, at most ten, three from each study, each once.
+        Parameters of a `MetaFeatureExtractor`, at most ten, three from each study, each once. What this search does not draw,
+        also since it lists it, takes no place among them.
 
     Raises
     ------
@@ -52,19 +54,23 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
     others = sorted(_studies(warm_start_from), key=lambda study: distance(features, _features_of(study)))
     found: dict[str, Parameters] = {}
     for study in others:
-        for trial in _best(study):
-            parameters = space.from_json(json.loads(trial.user_attrs[PARAMETERS]))
-            choices = space.fixed(parameters)
-            if choices is not None:
-                found.setdefault(json.dumps(choices, sort_keys=True), parameters)
+        found = found | dict(islice(_best_in(space, study), BEST_OF_EACH))
     return list(found.values())[:MOST_SETTINGS]
 
 
-def _best(study: Study) -> list[FrozenTrial]:
-    """Return the best trials that learned something, by their score; those that were pruned last."""
+def _best_in(space: Space, study: Study) -> Iterator[tuple[str, Parameters]]:
+    """Yield the settings of a study that a space has too, the best first, and what tells them apart."""
+    for trial in _best_first(study):
+        parameters = space.from_json(json.loads(trial.user_attrs[PARAMETERS]))
+        if (choices := space.fixed(parameters)) is not None:
+            yield json.dumps(choices, sort_keys=True), parameters
+
+
+def _best_first(study: Study) -> list[FrozenTrial]:
+    """Return the trials that are no baselines, by their score; those that were pruned last."""
     tried = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     learned = [trial for trial in tried if trial.values and not is_baseline(trial.user_attrs)]
-    return sorted(learned, key=lambda trial: (trial.state == TrialState.PRUNED, -score_of(study, trial)))[:BEST_OF_EACH]
+    return sorted(learned, key=lambda trial: (trial.state == TrialState.PRUNED, -score_of(study, trial)))
 
 
 def _studies(given: Any) -> list[Study]:

@@ -16,6 +16,7 @@ from metafe.contracts import InvalidParameterError, SearchError, TaskData
 from metafe.search.attributes import GIVEN, PARAMETERS
 from metafe.search.meta_features import distance, meta_features
 from metafe.search.options import effective_parameters
+from metafe.search.space import Space
 from metafe.search.storage import make_storage
 from metafe.search.warm_start import META_FEATURES, warm_settings
 
@@ -123,8 +124,6 @@ def test_the_most_similar_study_comes_first(earlier):
 
 
 def _space():
-    from metafe.search.space import Space
-
     return Space.for_data(data_of(*table(120, 6, 6)), BRIEF)
 
 
@@ -164,6 +163,18 @@ def test_the_best_are_those_with_the_best_score_whatever_else_was_optimised(earl
         kept = {PARAMETERS: json.dumps(parameters)}
         several.add_trial(optuna.trial.create_trial(values=[-score, score], user_attrs=kept))
     assert [found["backbone__width"] for found in warm_settings(several, {}, _space())] == [128, 32, 64]
+
+
+def test_what_is_listed_anyway_takes_no_place_among_the_best():
+    features = meta_features(data_of(*table(120, 6, 6)))
+    plda = {"backbone": "plda", "algorithm": "untrained"}
+    networks = [
+        {"backbone": "mlp", "algorithm": "protonet", "tasks": "classes", "backbone__width": width}
+        for width in (40, 50, 60, 70)
+    ]
+    other = study_of(features, plda, plda | {"backbone__scaling": "all"}, *networks)
+    space = Space.for_data(data_of(*table(120, 6, 6)), MetaFeatureExtractor())
+    assert [found.get("backbone__width") for found in warm_settings(other, features, space)] == [40, 50, 60]
 
 
 def test_what_cannot_be_started_from_is_an_error(earlier):
