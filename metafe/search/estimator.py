@@ -69,8 +69,8 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
     sampler : {"auto", "random"} or optuna sampler, default="auto"
         ``"auto"`` is TPE.
     pruner : {"auto", "none"}, None or optuna pruner, default="auto"
-        ``"auto"`` is Hyperband over the validations of a training. With each but ``"none"`` or None, a trial that is surely
-        worse than the best on the first fold is pruned too.
+        ``"auto"`` is Hyperband over the validations of a training that holds out at least five classes, or something else than
+        classes. With each but ``"none"`` or None, a trial that is surely worse than the best after a fold is pruned too.
     storage : None, str, Path or optuna storage, default=None
         None keeps the study in memory. ``"sqlite:///study.db"``, ``"postgresql://..."``, the path of a journal file or
         ``"grpc://host:port"`` keep it, so that a second call with the same data goes on where the first stopped. For a URL,

@@ -52,6 +52,8 @@ FULL_TRIALS = 5
 REFIT_SHARE = 0.4
 # What it has of it for several networks, if they need so much.
 SEVERAL_SHARE = 0.2
+# Of fewer classes held out, the gains of networks differ by as much as good networks do from bad ones.
+FEWEST_TO_TELL_EARLY = 5
 # Larger ones begin with what someone else has trained, so that they would differ little, and take much memory.
 MOST_PARAMETERS_OF_SEVERAL = 20_000_000
 
@@ -325,6 +327,14 @@ class Objective:
         return len(self.objectives) == 1
 
     @cached_property
+    def can_tell_early(self) -> bool:
+        """Whether a training holds out so many classes that they tell what is good while it goes on."""
+        if self.data.kind != "classification":
+            return True
+        n_classes = min(len(self.data.restrict(train).classes) for train, _ in self.judge.folds.parts)
+        return n_classes * self.template.validation_fraction >= FEWEST_TO_TELL_EARLY
+
+    @cached_property
     def input_scaling(self) -> Scaling:
         """How rows are standardised that stand beside features."""
         return best_scaling(self)
@@ -351,8 +361,8 @@ class Objective:
             run.best_steps += [] if model.best_steps is None else [model.best_steps]
             run.judged.append(self._judge(model, fold, run))
             # What the user has cut short is not judged by how far it got.
-            if fold == 0 and not self.interrupted:
-                stops.after_first(run.judged[0])
+            if not self.interrupted:
+                stops.after_fold(run.judged)
             if self.interrupted or stops.time_is_up:
                 stops.end_early()
                 break

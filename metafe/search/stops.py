@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from optuna.exceptions import TrialPruned
@@ -18,7 +18,8 @@ from metafe.search.options import trains
 from metafe.search.reclaiming import lasting
 from metafe.search.samplers import REPORTS
 from metafe.search.standings import N_LEARNED, parameters_of
-from metafe.training.probe import compare
+from metafe.training.probe import compare, differences
+from metafe.training.trust import probable_gain
 
 if TYPE_CHECKING:
     from metafe.search.objective import Objective
@@ -76,7 +77,7 @@ class StopRules:
         if self.objective.prunes and "score" in metrics:
             # What is left of rounding must not make it the report before.
             self._report(metrics["score"], int(metrics["share"] * REPORTS + 1e-6))
-            if self.may_prune and self.trial.should_prune():
+            if self.may_prune and self.objective.can_tell_early and self.trial.should_prune():
                 raise TrialPruned(f"after {metrics['step']} steps")
         return self.watch_others(metrics)
 
@@ -106,18 +107,24 @@ class StopRules:
             self.end_early()
         return is_late
 
-    def after_first(self, judged: Judged) -> None:
-        """Prune what is surely worse than the best trial of its kind on the same episodes of the first fold."""
-        if not self.objective.prunes:
-            return
-        self._report(judged.mean, FOLD_REPORT)
-        alike = self._finished_of_kind()
-        if not self.may_prune or not alike or len(judged.scores) < 2:
+    def after_fold(self, judged: Sequence[Judged]) -> None:
+        """Prune what is surely worse than the best trial of its kind on the same episodes, and probably so on other folds.
+
+        A fold may hold two classes out: what is worse on them alone may be better on those of the others. So on less than half
+        of the folds it has to be worse by more than classes differ.
+        """
+        if len(judged) == 1 and self.objective.prunes:
+            self._report(judged[0].mean, FOLD_REPORT)
+        alike = self._finished_of_kind() if self.may_prune else []
+        n_folds = len(self.objective.judge.folds)
+        so_far = Judged.joined(judged)
+        if not alike or len(judged) == n_folds or len(so_far.scores) < 2:
             return
         best = max(alike, key=lambda t: t.values[0])
-        others = attribute.unpacked(best.user_attrs[attribute.EPISODE_SCORES])[: len(judged.scores)]
-        if compare(judged.scores, others).high < 0:
-            raise TrialPruned(f"surely worse than trial {best.number} on the first fold")
+        others = _same_folds(best, so_far)
+        seen_enough = 2 * len(judged) >= n_folds or _is_probably_worse(so_far, others)
+        if seen_enough and compare(so_far.scores, others.scores).high < 0:
+            raise TrialPruned(f"worse than trial {best.number} on {len(judged)} of the folds")
 
     def end_early(self) -> None:
         """Stop the study; the trial counts only where it is all there is, also of those that have ended since it began."""
@@ -139,3 +146,15 @@ class StopRules:
             self.trial.report(score, step)
         except Exception as error:
             raise StorageTroubleError(f"The study's storage must take a report; it raised {error!r}.") from error
+
+
+def _same_folds(trial: FrozenTrial, judged: Judged) -> Judged:
+    """Return what a finished trial has scored on the folds that another has been judged on, which come first."""
+    kept = (attribute.unpacked(trial.user_attrs[name]) for name in (attribute.EPISODE_SCORES, attribute.CLASS_SCORES))
+    return Judged(*(own[: len(other)] for own, other in zip(kept, (judged.scores, judged.class_scores), strict=True)))
+
+
+def _is_probably_worse(judged: Judged, others: Judged) -> bool:
+    """Tell whether the loss is larger than its standard error, with classes as the unit; without classes, it is."""
+    loss = differences(others.class_scores, judged.class_scores)
+    return not len(loss) or probable_gain(loss) > 0

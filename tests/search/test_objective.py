@@ -200,12 +200,14 @@ def test_what_was_too_slow_is_tried_again_with_more_time(brief, blobs):
     assert attribute.ERROR not in again.user_attrs
 
 
-def test_short_trainings_are_pruned_too(brief, blobs):
-    """No report of eight steps is that of a twentieth of the training."""
+@pytest.mark.parametrize("fewest", [0, 5])
+def test_a_training_is_pruned_as_it_goes_where_it_holds_out_enough_classes(brief, blobs, monkeypatch, fewest):
+    """Trainings of eight steps, none of whose reports is that of a twentieth of it."""
+    monkeypatch.setattr("metafe.search.objective.FEWEST_TO_TELL_EARLY", fewest)
     search = brief(extractor=template(max_steps=8, learning_rate="auto"), backbones="mlp", algorithms="protonet")
     search.set_params(n_trials=BASELINES + 12).fit(*blobs)
     ended = [t for t in search.study_.trials if t.state.name == "PRUNED"]
-    assert any(max(t.intermediate_values) < 20 for t in ended)
+    assert any(max(t.intermediate_values) < 20 for t in ended) == (not fewest)
 
 
 def test_a_verdict_says_that_all_were_too_slow(brief, blobs):
@@ -276,7 +278,7 @@ def test_ctrl_c_ends_a_search_all_of_whose_trials_are_worse(brief, blobs, patien
         if rules.may_prune:
             raise optuna.TrialPruned
 
-    monkeypatch.setattr("metafe.search.stops.StopRules.after_first", prune)
+    monkeypatch.setattr("metafe.search.stops.StopRules.after_fold", prune)
     patient.interrupt_at = 2
     search = brief(extractor=template(backbone="mlp", algorithm=patient.name), n_trials=BASELINES + 4)
     with pytest.warns(TrainingInterruptedWarning, match=rf"after {BASELINES} trials"):
