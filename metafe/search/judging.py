@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -49,7 +49,7 @@ class Judged:
         return float(self.scores.mean())
 
     @staticmethod
-    def joined(parts: list[Judged]) -> Judged:
+    def joined(parts: Sequence[Judged]) -> Judged:
         """Return the scores of several folds as one."""
         return Judged(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("scores", "class_scores")))
 

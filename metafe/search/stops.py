@@ -16,7 +16,7 @@ from metafe.search import attributes as attribute
 from metafe.search.judging import Judged
 from metafe.search.options import trains
 from metafe.search.reclaiming import lasting
-from metafe.search.samplers import REPORTS
+from metafe.search.samplers import REPORTS, Hyperband
 from metafe.search.standings import N_LEARNED, parameters_of
 from metafe.training.probe import compare, differences
 from metafe.training.trust import probable_gain
@@ -77,9 +77,15 @@ class StopRules:
         if self.objective.prunes and "score" in metrics:
             # What is left of rounding must not make it the report before.
             self._report(metrics["score"], int(metrics["share"] * REPORTS + 1e-6))
-            if self.may_prune and self.objective.can_tell_early and self.trial.should_prune():
+            if self._may_prune_early and self.trial.should_prune():
                 raise TrialPruned(f"after {metrics['step']} steps")
         return self.watch_others(metrics)
+
+    @property
+    def _may_prune_early(self) -> bool:
+        """Whether a trial may end by its validations; a pruner of the user's own has the say."""
+        own = not isinstance(self.trial.study.pruner, Hyperband)
+        return self.may_prune and (own or self.objective.can_tell_early)
 
     def may_win(self, score: float) -> bool:
         """Whether a trial is among the best of its kind so far, of which the finalists will be, or a baseline."""
