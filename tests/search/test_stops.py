@@ -17,6 +17,14 @@ N_FOLDS, N_EPISODES = 6, 50
 NETWORK = {attribute.PARAMETERS: json.dumps({"backbone": "mlp", "algorithm": "protonet", "tasks": "classes"})}
 
 
+def finished_as(judged, n_folds=N_FOLDS):
+    """Return a finished network with its scores."""
+    scores = {attribute.EPISODE_SCORES: judged.scores, attribute.CLASS_SCORES: judged.class_scores}
+    kept = NETWORK | {attribute.FOLD_SCORES: [judged.mean] * n_folds}
+    kept |= {name: attribute.packed(values) for name, values in scores.items()}
+    return optuna.trial.create_trial(value=judged.mean, user_attrs=kept)
+
+
 def fold_of(mean, seed, n_classes=2):
     """Return what some features score on a fold, around a mean."""
     rng = np.random.default_rng(seed)
@@ -26,11 +34,8 @@ def fold_of(mean, seed, n_classes=2):
 @pytest.fixture
 def study():
     """A study with a finished network that scores 0.9 on every fold."""
-    finished = Judged.joined([fold_of(0.9, fold) for fold in range(N_FOLDS)])
-    scores = {attribute.EPISODE_SCORES: finished.scores, attribute.CLASS_SCORES: finished.class_scores}
-    kept = NETWORK | {name: attribute.packed(values) for name, values in scores.items()}
     found = optuna.create_study(direction="maximize")
-    found.add_trial(optuna.trial.create_trial(value=finished.mean, user_attrs=kept))
+    found.add_trial(finished_as(Judged.joined([fold_of(0.9, fold) for fold in range(N_FOLDS)])))
     return found
 
 
@@ -66,14 +71,22 @@ def test_a_trial_ends_after_a_fold_where_others_would_not_make_good_for_it(rules
         rules.after_fold(judged)
 
 
-def test_many_classes_tell_after_a_fold_what_two_do_not(rules, study):
-    many = Judged(*(np.tile(values, 20) for values in (fold_of(0.9, 0).scores, fold_of(0.9, 0).class_scores)))
-    kept = {attribute.EPISODE_SCORES: many.scores, attribute.CLASS_SCORES: many.class_scores}
-    packed = NETWORK | {name: attribute.packed(values) for name, values in kept.items()}
-    study.add_trial(optuna.trial.create_trial(value=0.99, user_attrs=packed))
+def compare_with(rules, study, *trials):
+    """Let rules know of further trials."""
+    study.add_trials(trials)
     rules.finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+
+
+def test_many_classes_tell_after_a_fold_what_two_do_not(rules, study):
+    many = Judged(*(np.tile(values, 20) for values in (fold_of(0.95, 0).scores, fold_of(0.95, 0).class_scores)))
+    compare_with(rules, study, finished_as(many))
     with pytest.raises(optuna.TrialPruned, match="worse than trial 2 on 1 of the folds"):
         rules.after_fold([Judged(many.scores - 0.03, many.class_scores - 0.03)])
+
+
+def test_what_was_cut_short_is_compared_on_no_more_folds_than_it_has(rules, study):
+    compare_with(rules, study, finished_as(fold_of(0.99, 0), n_folds=1))
+    rules.after_fold([fold_of(0.93, fold) for fold in range(3)])
 
 
 def test_the_first_fold_alone_is_reported(rules, study):
