@@ -23,12 +23,12 @@ FEWEST_ROWS = 2
 MANY_VALUES, FEW_ROWS_OF_A_VALUE = 50, 5
 
 # What to do about what scikit-learn found: a part of its message, and the fix that it leaves out.
-_ENCODE = "Encode strings first, for example with sklearn.preprocessing.OneHotEncoder."
+_ENCODE = "Encode strings first, for example with sklearn.preprocessing.OneHotEncoder, or pass a data frame, which metafe-tabular reads."
 _FIXES = (
     (
         "contains NaN",
         "All values must be finite. Fill gaps, for example with sklearn.impute.SimpleImputer, or drop rows; "
-        "metafe-tabular reads tables that have some.",
+        "metafe-tabular reads data frames that have some, and encoder='series' of metafe-series fills those of series.",
     ),
     ("contains infinity", "All values must be finite. Replace those that are not, or drop their rows."),
     ("could not convert", f"All values must be numbers. {_ENCODE}"),

@@ -24,6 +24,7 @@ from metafe.contracts import (
     PluginContractError,
     UnreadableRowWarning,
     kind_of_input,
+    name_row,
 )
 from metafe.encoding import encode
 from metafe.plugins import registry
@@ -100,8 +101,9 @@ class TestLetterCounts(EncoderContract):
         (np.zeros(3), "array"),
         (["a/b.png", "c.JPG"], "image files"),
         (["a.wav", "c.flac"], "sound files"),
-        (["a.png", "b.wav"], "text"),
-        (["a.png", "b.wav", "c.jfif", "notes"], "text"),
+        (["a.png", "b.wav"], "files"),
+        (["a.png", "b.wav", "c.jfif", "notes"], "files"),
+        (["a.png", "b.wav", "notes", "more notes"], "text"),
         (["a.png", "b.jpg", "c.jfif", "notes"], "image files"),
         (["a.opus", "b.WAVE", "c"], "sound files"),
         ([Path("a.png"), "b.wav"], "files"),
@@ -155,6 +157,11 @@ def test_kinds_of_input_are_told_apart(X, kind):
 
 
 @pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("rows", [["a.png"], [Path("a.png")], np.array(["a.png"])])
+def test_a_path_is_named_as_it_is_written(rows):
+    assert name_row(0, rows) == "row 0, 'a.png'"
+
+
 def test_what_reads_the_kind_of_input_is_used_and_said(texts):
     X, y = texts
     fitted = extractor().fit(X, y)

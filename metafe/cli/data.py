@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from metafe.cli.images import read_images
+from metafe.cli.reporting import warn_line
 from metafe.contracts import Encoder, InvalidInputError, kind_of_input
 from metafe.encoding import PACKAGES, choose_encoder, has_encoder
 from metafe.folders import Folder, find_files
@@ -119,6 +120,8 @@ def _read_folder(path: Path, request: Request) -> Rows:
     folder = find_files(path, None if request.extractor is None else _kind_of_files(request.extractor))
     paths = [str(file) for file in folder.paths]
     if folder.kind == "sound files":
+        if request.image_size is not None:
+            warn_line("--image-size is for images and has no effect on sound files.")
         return _rows_of(folder, paths)
     if request.extractor is not None:
         if _for_encoder(folder.kind, request):

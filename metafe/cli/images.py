@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from metafe.contracts import InvalidInputError
+from metafe.contracts import InvalidInputError, UnreadableRowWarning, name_rows, say_unreadable
 
 _GREY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
 _ORIENTATION_TAG, _FIRST_TURNED_ON_ITS_SIDE = 0x0112, 5
 # An image shrinks by whole numbers first, to at least this many times its last size, which is quick.
 _REDUCING_GAP = 2.0
+
+_Read = TypeVar("_Read")
+
+
+class _UnreadableError(Exception):
+    """Why a file cannot be read."""
 
 
 def read_images(paths: Sequence[Path], size: tuple[int, int] | None, like: Sequence[int] | None = None) -> np.ndarray:
@@ -39,14 +47,42 @@ def read_images(paths: Sequence[Path], size: tuple[int, int] | None, like: Seque
     Raises
     ------
     InvalidInputError
-        Images of several sizes, or a damaged one.
+        Images of several sizes, or none that can be read.
+
+    Warns
+    -----
+    UnreadableRowWarning
+        Files that cannot be read, which become black images.
     """
-    shapes = [_shape(path) for path in paths]
-    height, width, is_colour = _common_shape(paths, shapes, size, like)
-    pixels = np.empty((len(paths), height, width, *((3,) if is_colour else ())), dtype=np.uint8)
-    for i, path in enumerate(paths):
-        pixels[i] = _read(path, (height, width), is_colour)
+    reasons: dict[int, str] = {}
+    shapes = dict(_readable(paths, range(len(paths)), _shape, reasons))
+    _check_any_readable(paths, reasons)
+    height, width, is_colour = _common_shape([paths[i] for i in shapes], list(shapes.values()), size, like)
+    pixels = np.zeros((len(paths), height, width, *((3,) if is_colour else ())), dtype=np.uint8)
+    for i, read in _readable(paths, shapes, lambda path: _read(path, (height, width), is_colour), reasons):
+        pixels[i] = read
+    _check_any_readable(paths, reasons)
+    if reasons:
+        warnings.warn(say_unreadable("metafe", "images", "black", reasons, paths), UnreadableRowWarning, stacklevel=2)
     return pixels
+
+
+def _readable(
+    paths: Sequence[Path], which: Iterable[int], read: Callable[[Path], _Read], reasons: dict[int, str]
+) -> Iterator[tuple[int, _Read]]:
+    """Yield what is read of each file that can be, with its position; the others get a reason."""
+    for i in which:
+        try:
+            yield i, read(paths[i])
+        except _UnreadableError as error:
+            reasons[i] = str(error)
+
+
+def _check_any_readable(paths: Sequence[Path], reasons: dict[int, str]) -> None:
+    if len(reasons) == len(paths):
+        raise InvalidInputError(
+            f"Images must be readable; none of {len(paths)} is: {name_rows(reasons, paths)}. Replace them."
+        )
 
 
 def _shape(path: Path) -> tuple[int, int, bool]:
@@ -71,7 +107,8 @@ def _common_shape(
         if (other_height, other_width) != (height, width):
             raise InvalidInputError(
                 f"Images must be of one size, or be resized; got {height}x{width} in {str(paths[0])!r} and "
-                f"{other_height}x{other_width} in {str(path)!r}. Pass --image-size, such as --image-size 84."
+                f"{other_height}x{other_width} in {str(path)!r}. Pass --image-size, such as --image-size 84, or run: "
+                "pip install metafe-vision."
             )
     return height, width, is_colour
 
@@ -110,12 +147,10 @@ def _to_full_range(values: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image; what goes wrong with it then is an error that names the file."""
+    """Open an image; what goes wrong with it then is an error that says why."""
     try:
         with Image.open(path) as image:
             yield image
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError) as error:
         reason = "not an image that Pillow can read" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise InvalidInputError(
-            f"Images must be readable; got {str(path)!r}: {reason}. Replace it or take it away."
-        ) from error
+        raise _UnreadableError(reason) from error

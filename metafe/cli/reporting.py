@@ -7,7 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import typer
 from rich.box import SIMPLE_HEAD
@@ -78,7 +78,7 @@ def exit_code_of(command: Callable[[], Any]) -> int:
     _replace_unprintable()
     with warnings.catch_warnings():
         warnings.simplefilter("default", UserWarning)  # of metafe too
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _showing_once()
         try:
             result = command()
         except (KeyboardInterrupt, typer.Abort):
@@ -107,15 +107,16 @@ def _say_on_stderr(label: str, style: str, message: str) -> None:
     _console(stderr=True).print(Text.assemble((label, style), one_line(message)), soft_wrap=True)
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    warn_line(str(message))
+def _showing_once() -> Callable[..., None]:
+    """Return what shows each warning of a command once, however many steps of it read the same rows."""
+    shown: set[str] = set()
+
+    def show(message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in shown:
+            shown.add(str(message))
+            warn_line(str(message))
+
+    return show
 
 
 def _report(error: Exception) -> None:

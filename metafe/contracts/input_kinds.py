@@ -44,7 +44,7 @@ def kind_of_input(X: Any) -> str:
     -------
     str
         ``"image files"`` or ``"sound files"`` for a sequence of strings or paths most of which have such suffixes,
-        ``"files"`` for other `os.PathLike` objects, ``"text"`` for a sequence of other strings, with gaps or not (most rows
+        ``"files"`` for other `os.PathLike` objects and names of which some are images and some sound, ``"text"`` for a sequence of other strings, with gaps or not (most rows
         that are not missing decide; one of another kind is for the encoder to name),
         ``"table"`` for a data frame with gaps or columns that are not numbers, ``"images"``, ``"sound"`` or ``"series"``
         for arrays of unequal shapes or with gaps among them, and ``"array"`` for everything else, such as arrays of one
@@ -130,7 +130,9 @@ def _kind_of_strings(rows: Sequence[str | os.PathLike[str]]) -> str:
         return "image files"
     if _most(suffix in SOUND_SUFFIXES for suffix in suffixes):
         return "sound files"
-    return "text" if all(isinstance(row, str) for row in rows) else "files"
+    # Of both kinds, and none of them most: still no text.
+    are_files = _most(suffix in IMAGE_SUFFIXES | SOUND_SUFFIXES for suffix in suffixes)
+    return "text" if all(isinstance(row, str) for row in rows) and not are_files else "files"
 
 
 def _kind_of_arrays(rows: Sequence[Any]) -> str:

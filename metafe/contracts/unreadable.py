@@ -26,8 +26,9 @@ def name_row(i: int, rows: Sequence[Any] = ()) -> str:
     >>> name_row(1, ["a.wav", "b.wav"])
     "row 1, 'b.wav'"
     """
+    # The repr of a string of NumPy says more than the path.
     is_path = len(rows) > 0 and isinstance(rows[i], str | os.PathLike)
-    return f"row {i}, {os.fspath(rows[i])!r}" if is_path else f"row {i}"
+    return f"row {i}, {str(os.fspath(rows[i]))!r}" if is_path else f"row {i}"
 
 
 def name_rows(reasons: Mapping[int, str], rows: Sequence[Any] = ()) -> str:

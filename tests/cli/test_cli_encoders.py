@@ -140,6 +140,15 @@ def test_a_size_of_images_is_that_of_the_encoder(cli: Any, tmp_path: Path, comma
     assert "not an image" in cli.fail("fit", tmp_path / "files", "-p", "encoder=null", "-o", tmp_path / "out")
 
 
+def test_a_size_of_images_has_no_effect_on_sound(cli: Any, tmp_path: Path) -> None:
+    for i in range(12):
+        file = tmp_path / "files" / f"class {i % 2}" / f"{i}.wav"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(bytes(range(i, i + 8)))
+    result = cli.succeed("fit", tmp_path / "files", "--image-size", "5", "-o", tmp_path / "out", *cli.TRAIN_A_MOMENT)
+    assert "--image-size is for images and has no effect on sound files." in result.stderr
+
+
 def test_a_further_column_beside_text_is_named(cli: Any, texts: Path, tmp_path: Path) -> None:
     cli.succeed("fit", texts, "--target", "topic", "-o", tmp_path / "out", *cli.TRAIN_A_MOMENT)
     pl.read_csv(texts).with_columns(number=1).write_csv(texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 import metafe
 from metafe.cli.images import read_images
-from metafe.contracts import Seeds
+from metafe.contracts import Seeds, UnreadableRowWarning
 from metafe.folders import find_files
 
 # Images
@@ -144,6 +145,24 @@ def test_images_of_other_sizes_are_read_as_in_fit(cli: Any, files: Path, tmp_pat
     with np.load(tmp_path / "out.npz") as written:
         assert written["X"].shape == (1, metafe.load(tmp_path / "out").n_features_out_)
         assert set(written) == {"X", "file"}
+
+
+@pytest.mark.parametrize("spoil", [lambda whole: b"no picture", lambda whole: whole[: len(whole) - 30]])
+def test_an_image_that_cannot_be_read_is_black_and_named_once(
+    cli: Any, files: Path, tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    images = shutil.copytree(files / "images", tmp_path / "images")
+    bad = images / "digit 0" / "00.png"
+    bad.write_bytes(spoil(bad.read_bytes()))
+    fitted = cli.succeed("fit", images, "--image-size", "10x12", "-o", tmp_path / "out", *cli.TRAIN_A_MOMENT)
+    judged = cli.succeed("evaluate", tmp_path / "out", images, "--episodes", "5")
+    for result in (fitted, judged):
+        assert result.stderr.count("could not read 1 of") == 1
+        assert "which are black: row 0, " in result.stderr
+        assert "00.png" in result.stderr
+    with pytest.warns(UnreadableRowWarning):
+        pixels = read_images([bad, images / "digit 1" / "01.png"], None)
+    assert pixels[0].max() == 0 < pixels[1].max()
 
 
 def test_images_that_cannot_be_used(cli: Any, files: Path, tmp_path: Path) -> None:

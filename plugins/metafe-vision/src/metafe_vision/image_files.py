@@ -86,8 +86,8 @@ class ImageFiles(Squares):
 
     def pixels(self, row: Any, side: int, n_channels: int, resize: Resize) -> np.ndarray:
         """Return the pixels of a file."""
-        return read_pixels(os.fspath(row), side, n_channels, resize)
+        return read_pixels(str(os.fspath(row)), side, n_channels, resize)
 
     def shorter_side(self, row: Any) -> int:
         """Return the shorter side of a file in pixels."""
-        return shorter_side(os.fspath(row))
+        return shorter_side(str(os.fspath(row)))
