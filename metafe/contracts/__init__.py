@@ -37,7 +37,7 @@ from metafe.contracts.seeds import Seeds
 from metafe.contracts.spaces import Categorical, Distribution, Float, Int, When
 from metafe.contracts.task_batch import Problem, ProblemKind, TaskBatch, TaskData, collate
 from metafe.contracts.task_source import TaskSource
-from metafe.contracts.unreadable import first_misfit, name_row, name_rows, say_kind, say_unreadable
+from metafe.contracts.unreadable import first_misfit, name_row, name_rows, say_kind, say_none_readable, say_unreadable
 
 if TYPE_CHECKING:
     from metafe.contracts.learner import HeadAlgorithm, Learner, features_of_batch
@@ -115,6 +115,7 @@ __all__ = [
     "name_row",
     "name_rows",
     "say_kind",
+    "say_none_readable",
     "say_unreadable",
     "sum_losses",
     "task_loss",

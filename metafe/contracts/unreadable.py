@@ -101,6 +101,32 @@ def first_misfit(rows: Iterable[Any], why_not: Callable[[Any], str | None]) -> t
     return others[0] if others and n_fitting <= len(others) else None
 
 
+def say_none_readable(owner: str, what: str, reasons: Mapping[int, str], rows: Sequence[Any]) -> str:
+    """Return the sentence of the error of `fit` where none of the rows that were looked at can be read.
+
+    Parameters
+    ----------
+    owner : str
+        Name of the encoder.
+    what : str
+        What a row is, in the plural.
+    reasons : mapping of int to str
+        Positions of the rows that were looked at, and why each cannot be read.
+    rows : sequence
+        All rows.
+
+    Examples
+    --------
+    >>> say_none_readable("log-mel", "clips", {0: "no samples"}, ["a.wav", "b.wav"])
+    "log-mel needs clips that can be read; got 2, and none of 1 that were looked at can, such as row 0, 'a.wav' (no samples)."
+    """
+    first = min(reasons)
+    return (
+        f"{owner} needs {what} that can be read; got {len(rows)}, and none of {len(reasons)} that were looked at can, such as "
+        f"{name_row(first, rows)} ({reasons[first]})."
+    )
+
+
 def say_unreadable(owner: str, what: str, become: str, reasons: Mapping[int, str], rows: Sequence[Any]) -> str:
     """Return the sentence of an `UnreadableRowWarning`.
 

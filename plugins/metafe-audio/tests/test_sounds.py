@@ -208,6 +208,14 @@ def test_nothing_to_read_is_an_error(tmp_path):
         LogMel().fit([tmp_path / "a.wav", tmp_path / "b.wav"], Seeds(0))
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_arrays_of_which_none_is_finite_are_an_error(value):
+    with pytest.raises(
+        InvalidInputError, match=r"got 2, and none of 2 .* such as row 0 \(samples that are not finite\)\."
+    ):
+        LogMelOfArrays(sample_rate=RATE).fit([np.full(900, value)] * 2, Seeds(0))
+
+
 @pytest.mark.parametrize(
     ("encoder", "rows"),
     [

@@ -155,9 +155,34 @@ def test_damaged_and_missing_files_are_zeros_and_named_once(encoder, images, ima
     np.testing.assert_array_equal(embeddings[[0, 2, 3, 4, 5]], encoded(encoder, images[[0, 2, 3, 4, 5]]))
 
 
-def test_only_the_first_unreadable_rows_are_named(encoder):
+def test_only_the_first_unreadable_rows_are_named(encoder, images):
+    encoder.fit(images, Seeds(0))
     with pytest.warns(UnreadableRowWarning, match=r"row 4, 'none' \(.*\); and 3 more\.$"):
-        assert encoded(encoder, ["none"] * 8).shape == (8, 16)
+        assert encoder.encode(["none"] * 8).shape == (8, 16)
+
+
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        (["none.png"] * 3, r"row 0, 'none\.png' \(FileNotFoundError: .*\)"),
+        ([None, "none.png", None], r"row 0 \(missing\)"),
+        ([np.full((9, 9), np.nan)] * 3, r"row 0 \(ValueError: values that are not finite\)"),
+    ],
+    ids=["files", "missing", "not finite"],
+)
+def test_rows_of_which_none_can_be_read_are_an_error_of_fit(encoder, rows, named):
+    with pytest.raises(
+        InvalidInputError,
+        match=rf"^image-encoder needs rows that can be read; got 3, and none of 3 .* such as {named}\. Pass",
+    ):
+        encoder.fit(rows, Seeds(0))
+
+
+def test_fit_reads_no_further_than_the_first_that_can_be_read(encoder, images, monkeypatch):
+    read = []
+    monkeypatch.setattr(image_encoder, "read_pixels", lambda row: read.append(row) or images[0])
+    encoder.fit([None, *images], Seeds(0))
+    assert [row.shape for row in read] == [encoder.blank.shape, images[0].shape]
 
 
 @pytest.mark.parametrize(
@@ -177,8 +202,9 @@ def test_a_row_of_another_kind_is_one_that_cannot_be_read(saved, encoder, images
 
 def test_a_file_that_is_repaired_is_read(encoder, images, tmp_path):
     path = tmp_path / "image.png"
+    encoder.fit(images, Seeds(0))
     with pytest.warns(UnreadableRowWarning):
-        encoded(encoder, [path])
+        encoder.encode([path])
     Image.fromarray(images[0]).save(path)
     np.testing.assert_array_equal(encoded(encoder, [path]), encoded(encoder, images[:1]))
 
@@ -226,10 +252,10 @@ def test_values_that_are_not_finite_are_zeros(encoder, images):
         assert not encoded(encoder, rows)[2].any()
 
 
-def test_pixels_of_32_bits_are_unreadable(encoder, tmp_path):
+def test_pixels_of_32_bits_are_unreadable(encoder, images, tmp_path):
     Image.fromarray(np.zeros((20, 20), np.float32)).save(tmp_path / "deep.tif")
     with pytest.warns(UnreadableRowWarning, match="pixels of 32 bits"):
-        encoded(encoder, [tmp_path / "deep.tif"])
+        encoded(encoder, [images[0], tmp_path / "deep.tif"])
 
 
 def test_unreadable_rows_can_be_an_error(saved, image_files):

@@ -176,9 +176,28 @@ def test_a_row_of_another_kind_is_one_that_cannot_be_read(saved, clips, misfit, 
             encoded(encoder.set_params(errors="raise"), rows)
 
 
-def test_clips_of_which_none_can_be_read_are_zeros(encoder):
+@pytest.mark.parametrize("kind", [SoundEncoder, SoundInputs])
+@pytest.mark.parametrize(
+    ("rows", "named"),
+    [
+        (["none.wav"] * 2, r"row 0, 'none\.wav' \(LibsndfileError: .*\)"),
+        ([None, np.zeros(0)], r"row 0 \(missing\)"),
+        ([np.full(900, np.nan)] * 2, r"row 0 \(ValueError: samples that are not finite\)"),
+    ],
+    ids=["files", "missing", "not finite"],
+)
+def test_rows_of_which_none_can_be_read_are_an_error_of_fit(saved, kind, rows, named):
+    with pytest.raises(
+        InvalidInputError,
+        match=rf"^{kind.name} needs rows that can be read; got 2, and none of 2 .* such as {named}\. Pass",
+    ):
+        kind(saved("wav2vec2")).fit(rows, Seeds(0))
+
+
+def test_new_clips_of_which_none_can_be_read_are_zeros(encoder, clips):
+    encoder.fit(clips, Seeds(0))
     with pytest.warns(UnreadableRowWarning):
-        embeddings = encoded(encoder, [np.zeros(0), np.zeros(0)])
+        embeddings = encoder.encode([np.zeros(0), np.zeros(0)])
     assert embeddings.shape == (2, 16)
     assert not embeddings.any()
 

@@ -83,8 +83,8 @@ def test_clips_that_cannot_be_read_are_zeros(saved, clips, family):
     assert torch.isfinite(features).all()
     assert (features[-2:] == 0).all()
     assert (features[:-2] != 0).any(1).all()
-    with pytest.raises(InvalidInputError, match="sound-inputs needs rows that can be read; row 0 is not one"):
-        inputs_of(saved(family), bad, errors="raise")
+    with pytest.raises(InvalidInputError, match="sound-inputs needs rows that can be read; row 6 is not one"):
+        inputs_of(saved(family), [*clips, *bad], errors="raise")
 
 
 def test_a_silent_clip_is_a_clip(saved, clips):

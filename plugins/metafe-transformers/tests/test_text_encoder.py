@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from metafe_transformers import TextEncoder, frozen, weights
+from metafe_transformers import TextEncoder, Tokens, frozen, weights
 
 from metafe.contracts import (
     InvalidInputError,
@@ -64,6 +64,16 @@ def test_missing_texts_are_zeros_and_named_once(model, texts, missing):
 def test_only_the_first_missing_texts_are_named(model):
     with pytest.warns(UnreadableRowWarning, match=r"7 of 8 .* row 5 \(missing\); and 2 more\."):
         encoded(TextEncoder(model), ["card"] + [None] * 7)
+
+
+@pytest.mark.parametrize("kind", [TextEncoder, Tokens])
+@pytest.mark.parametrize("column", [list, pd.Series])
+def test_texts_of_which_all_are_missing_are_an_error_of_fit(model, kind, column):
+    with pytest.raises(
+        InvalidInputError,
+        match=rf"^{kind.name} needs rows that can be read; got 3, and none of 3 .* such as row 0 \(missing\)\. Pass",
+    ):
+        kind(model).fit(column([None] * 3), Seeds(0))
 
 
 def test_a_row_that_is_no_text_is_zeros_and_named(model, texts):

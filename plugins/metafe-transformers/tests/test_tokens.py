@@ -5,7 +5,13 @@ import pytest
 import torch
 from metafe_transformers import Tokens, Transformer, network
 
-from metafe.contracts import InvalidParameterError, MissingDependencyError, Seeds, UnreadableRowWarning
+from metafe.contracts import (
+    InvalidInputError,
+    InvalidParameterError,
+    MissingDependencyError,
+    Seeds,
+    UnreadableRowWarning,
+)
 
 
 def tokens_of(model, rows, **parameters):
@@ -101,6 +107,20 @@ def test_a_length_that_cannot_be_is_named(model):
 @pytest.mark.parametrize("rows", [np.zeros((3, 8)), np.zeros((3, 4, 2), int), -np.ones((3, 8), int)], ids=str)
 def test_what_are_no_ids_is_refused(rows):
     assert Transformer().accepts(rows).startswith("transformer needs rows of token ids")
+
+
+@pytest.mark.parametrize("adapt", ["lora", "frozen"])
+@pytest.mark.parametrize("towers", [1, 2])
+def test_ids_of_another_tokenizer_are_refused(model, saved, adapt, towers):
+    folder, n_ids = (model, 29) if towers == 1 else (saved("clip"), 50)
+    known = np.full((2, 8), n_ids - 1)
+    backbone = Transformer(folder, adapt=adapt).fit(known, None, Seeds(0))
+    backbone.encode(known)
+    with pytest.raises(
+        InvalidInputError,
+        match=rf"^transformer of '.*' must get token ids of its own tokenizer, below {n_ids}; got {n_ids}\. Use encoder=Tokens\('",
+    ):
+        backbone.encode(known + 1)
 
 
 def test_without_peft_the_error_says_what_to_install(model, monkeypatch):

@@ -25,6 +25,7 @@ from metafe.contracts import (
     first_misfit,
     name_row,
     say_kind,
+    say_none_readable,
     say_unreadable,
 )
 
@@ -92,12 +93,12 @@ class Sounds(Encoder):
         self._check_parameters()
         rows = self._rows(X)
         chosen = seeds.numpy("looked at").choice(len(rows), min(LOOKED_AT, len(rows)), replace=False)
-        looks = [self._rate_and_length(rows[i]) for i in sorted(chosen)]
-        seen = [look for look in looks if not isinstance(look, str)]
+        looks = {i: self._rate_and_length(rows[i]) for i in sorted(chosen)}
+        seen = [look for look in looks.values() if not isinstance(look, str)]
         if not seen:
+            reasons = {i: look for i, look in looks.items() if isinstance(look, str)}
             raise InvalidInputError(
-                f"{self.name} needs clips that can be read; got {len(rows)}, and none of {len(looks)} that were looked "
-                f"at can, such as {name_row(min(chosen), rows)} ({looks[0]}). Pass clips that exist and have samples."
+                f"{say_none_readable(self.name, 'clips', reasons, rows)} Pass clips that exist and have samples."
             )
         rates = [rate for rate, _ in seen]
         self.sample_rate_ = _usual_rate(rates) if self.sample_rate == "auto" else int(self.sample_rate)
@@ -188,10 +189,8 @@ class Sounds(Encoder):
         # Damaged files make soundfile raise whatever the decoder of their format stumbles over.
         except Exception as error:
             return f"{type(error).__name__}: {error}"
-        if not signal.size:
-            return "no samples"
-        if not np.isfinite(signal).all():
-            return "samples that are not finite"
+        if reason := _why_no_signal(signal):
+            return reason
         start = max(0, (len(signal) - self.n_samples) // 2)
         signal = signal[start : start + self.n_samples]
         loudest = np.abs(signal).max()
@@ -203,8 +202,8 @@ class Sounds(Encoder):
             return reason
         try:
             if not _is_path(row):
-                n_samples, rate = len(read_array(row)), int(self.sample_rate)
-                return (rate, n_samples / rate) if n_samples else "no samples"
+                samples, rate = read_array(row), int(self.sample_rate)
+                return _why_no_signal(samples) or (rate, len(samples) / rate)
             from soundfile import info
 
             found = info(os.fspath(row))
@@ -278,6 +277,12 @@ def _why_no_array(row: Any) -> str | None:
     if isinstance(row, np.ndarray) and row.ndim == 1 and row.dtype.kind in "iuf":
         return None
     return f"{row.dtype} of shape {row.shape}" if isinstance(row, np.ndarray) else say_kind(row)
+
+
+def _why_no_signal(samples: np.ndarray) -> str | None:
+    if not samples.size:
+        return "no samples"
+    return None if np.isfinite(samples).all() else "samples that are not finite"
 
 
 def _is_path(row: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +21,7 @@ from metafe.contracts import (
     content_key,
     file_key,
     name_row,
+    say_none_readable,
     say_unreadable,
 )
 from metafe_transformers.pooling import POOLINGS, Pooling, pool_output
@@ -69,6 +70,8 @@ class FrozenEncoder(Encoder):
 
         Raises
         ------
+        InvalidInputError
+            None of the rows can be read.
         InvalidParameterError
             A parameter that cannot be, or a model that cannot be loaded.
         MissingDependencyError
@@ -77,6 +80,9 @@ class FrozenEncoder(Encoder):
         check_choice(self.name, "pooling", self.pooling, POOLINGS)
         check_choice(self.name, "errors", self.errors, ("warn", "raise"))
         self.weights_ = fingerprint(model_folder(self.name, self.model))
+        # Where not even this one can be read, the fault is the model's.
+        self._blank_inputs()
+        refuse_all_unreadable(self.name, list(X), self.why_unreadable)
         return self
 
     def encode(self, X: Any) -> np.ndarray:
@@ -118,6 +124,11 @@ class FrozenEncoder(Encoder):
             return self._run(inputs)
 
         return RowCache(self._configuration()).rows(keys, compute, self.chunk, reasons)
+
+    def why_unreadable(self, row: Any) -> str | None:
+        """Say why a row cannot be read: a few words, or None where it can."""
+        (made,) = self._inputs([row])
+        return made if isinstance(made, str) else None
 
     def inputs(self, rows: Sequence[Any], folder: Path) -> list[Inputs | str]:
         """Return what the network takes of each row, or why it cannot be read.
@@ -212,6 +223,23 @@ def refuse_unreadable(owner: str, rows: Sequence[Any], reasons: dict[int, str]) 
             f"{owner} needs rows that can be read; {name_row(row, rows)} is not one ({reason}). Repair or remove it, or "
             "pass errors='warn'."
         )
+
+
+def refuse_all_unreadable(owner: str, rows: Sequence[Any], why_unreadable: Callable[[Any], str | None]) -> None:
+    """Refuse rows of which none can be read; the look at them ends at the first that can.
+
+    Raises
+    ------
+    InvalidInputError
+        Naming the first of them.
+    """
+    reasons: dict[int, str] = {}
+    for i, row in enumerate(rows):
+        reason = why_unreadable(row)
+        if reason is None:
+            return
+        reasons[i] = reason
+    raise InvalidInputError(f"{say_none_readable(owner, 'rows', reasons, rows)} Pass some that can.")
 
 
 def why_no_sequence(owner: str, X: Any, what: str) -> str | None:

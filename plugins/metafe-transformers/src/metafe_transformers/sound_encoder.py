@@ -102,6 +102,8 @@ class SoundEncoder(FrozenEncoder):
 
         Raises
         ------
+        InvalidInputError
+            None of the rows can be read.
         InvalidParameterError
             A parameter that cannot be, or a model that cannot be loaded.
         MissingDependencyError

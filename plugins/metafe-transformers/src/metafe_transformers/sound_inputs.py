@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,14 @@ from metafe.contracts import (
     check_sizes,
     say_unreadable,
 )
-from metafe_transformers.frozen import Errors, Inputs, refuse_unreadable, why_no_model, why_no_sequence
+from metafe_transformers.frozen import (
+    Errors,
+    Inputs,
+    refuse_all_unreadable,
+    refuse_unreadable,
+    why_no_model,
+    why_no_sequence,
+)
 from metafe_transformers.sound_transformer import SoundTransformer
 from metafe_transformers.sounds import check_seconds, inputs_of_silence, inputs_or_reason, packed, why_no_clips
 from metafe_transformers.weights import load_feature_extractor, model_folder
@@ -93,6 +101,8 @@ class SoundInputs(Encoder):
 
         Raises
         ------
+        InvalidInputError
+            None of the rows can be read.
         InvalidParameterError
             A parameter that cannot be, or a model without a feature extractor of sound.
         MissingDependencyError
@@ -105,6 +115,7 @@ class SoundInputs(Encoder):
         self.extractor_ = json.loads(extractor.to_json_string())
         silence = inputs_of_silence(self.name, extractor, self.seconds)
         self.row_shape_ = list(self._row(silence, extractor).shape)
+        refuse_all_unreadable(self.name, list(X), partial(self._why_unreadable, extractor))
         return self
 
     def encode(self, X: Any) -> np.ndarray:
@@ -130,7 +141,7 @@ class SoundInputs(Encoder):
         encoded = np.zeros((len(rows), *self.row_shape_), dtype=np.float32)
         reasons: dict[int, str] = {}
         for i, row in enumerate(rows):
-            made = inputs_or_reason(extractor, row, self.sample_rate, self.seconds)
+            made = self._made(extractor, row)
             if isinstance(made, str):
                 reasons[i] = made
                 continue
@@ -141,6 +152,13 @@ class SoundInputs(Encoder):
         if reasons:
             warnings.warn(say_unreadable(self.name, "rows", "zeros", reasons, rows), UnreadableRowWarning, stacklevel=2)
         return encoded
+
+    def _made(self, extractor: Any, row: Any) -> Inputs | str:
+        return inputs_or_reason(extractor, row, self.sample_rate, self.seconds)
+
+    def _why_unreadable(self, extractor: Any, row: Any) -> str | None:
+        made = self._made(extractor, row)
+        return made if isinstance(made, str) else None
 
     def _row(self, made: Inputs, extractor: Any) -> np.ndarray:
         return packed(made[extractor.model_input_names[0]], made.get("attention_mask"))

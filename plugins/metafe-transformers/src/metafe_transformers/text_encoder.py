@@ -11,7 +11,7 @@ import numpy as np
 from metafe.contracts import Seeds, check_sizes, content_key
 from metafe_transformers.frozen import Errors, FrozenEncoder, Inputs
 from metafe_transformers.pooling import Pooling
-from metafe_transformers.texts import padded, readable_texts, report_unreadable, token_ids, why_not_text
+from metafe_transformers.texts import padded, readable_texts, report_unreadable, token_ids, why_no_string, why_not_text
 from metafe_transformers.weights import load_config, load_tokenizer, most_tokens, part_of_config
 
 # Padding depends on the length of a text alone, so that the others cannot change it.
@@ -90,6 +90,8 @@ class TextEncoder(FrozenEncoder):
 
         Raises
         ------
+        InvalidInputError
+            None of the rows can be read.
         InvalidParameterError
             A parameter that cannot be, or a model that cannot be loaded.
         MissingDependencyError
@@ -125,6 +127,10 @@ class TextEncoder(FrozenEncoder):
         embeddings: np.ndarray = embedded[[position[text] for text in texts]]
         embeddings[list(reasons)] = 0
         return embeddings
+
+    def why_unreadable(self, row: Any) -> str | None:
+        """Say what a row is that is no text."""
+        return why_no_string(row)
 
     def inputs(self, rows: Sequence[Any], folder: Path) -> list[Inputs | str]:
         """Return the tokens of each text, padded to the next multiple of 16."""

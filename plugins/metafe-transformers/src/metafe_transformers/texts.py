@@ -16,8 +16,13 @@ def why_not_text(owner: str, X: Any) -> str | None:
     """Say why rows are not texts: one sentence, or None when they are."""
     if isinstance(X, str) or not hasattr(X, "__len__") or getattr(X, "ndim", 1) != 1 or not len(X):
         return f"{owner} needs a sequence of strings; got {_described(X)}. Pass a list or one column of them."
-    misfit = first_misfit(X, _why_no_string)
+    misfit = first_misfit(X, why_no_string)
     return misfit and f"{owner} needs a sequence of strings; got {misfit[1]}. Convert rows with str."
+
+
+def why_no_string(row: Any) -> str | None:
+    """Say what a row is that is no string."""
+    return None if isinstance(row, str) else say_kind(row)
 
 
 def readable_texts(owner: str, X: Any) -> tuple[list[str], dict[int, str]]:
@@ -42,7 +47,7 @@ def readable_texts(owner: str, X: Any) -> tuple[list[str], dict[int, str]]:
     """
     if reason := why_not_text(owner, X):
         raise InvalidInputError(reason)
-    reasons = {i: reason for i, row in enumerate(X) if (reason := _why_no_string(row))}
+    reasons = {i: reason for i, row in enumerate(X) if (reason := why_no_string(row))}
     return ["" if i in reasons else row for i, row in enumerate(X)], reasons
 
 
@@ -83,10 +88,6 @@ def padded(ids: Sequence[Sequence[int]], length: int, padding: int) -> np.ndarra
     for row, values in zip(array, ids, strict=True):
         row[: len(values)] = values
     return array
-
-
-def _why_no_string(row: Any) -> str | None:
-    return None if isinstance(row, str) else say_kind(row)
 
 
 def _described(X: Any) -> str:

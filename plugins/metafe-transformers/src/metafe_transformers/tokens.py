@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 
 from metafe.contracts import Encoder, Seeds, check_choice, check_sizes
-from metafe_transformers.frozen import Errors
-from metafe_transformers.texts import padded, readable_texts, report_unreadable, token_ids, why_not_text
+from metafe_transformers.frozen import Errors, refuse_all_unreadable
+from metafe_transformers.texts import padded, readable_texts, report_unreadable, token_ids, why_no_string, why_not_text
 from metafe_transformers.transformer import Transformer
 from metafe_transformers.weights import load_config, load_tokenizer, model_folder, most_tokens, part_of_config
 
@@ -75,6 +75,8 @@ class Tokens(Encoder):
 
         Raises
         ------
+        InvalidInputError
+            None of the rows can be read.
         InvalidParameterError
             A length that cannot be, or a model without a fast tokenizer.
         MissingDependencyError
@@ -83,6 +85,7 @@ class Tokens(Encoder):
         check_choice(self.name, "errors", self.errors, ("warn", "raise"))
         if self.max_length != "auto":
             check_sizes(self.name, minimum=2, max_length=self.max_length)
+        refuse_all_unreadable(self.name, list(X), why_no_string)
         folder = model_folder(self.name, self.model)
         tokenizer = load_tokenizer(self.name, folder)
         longest = most_tokens(part_of_config(load_config(self.name, folder), "text_model"), tokenizer)

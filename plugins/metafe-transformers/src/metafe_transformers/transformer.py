@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from metafe.contracts import Seeds
+from metafe.contracts import InvalidInputError, Seeds
 from metafe_transformers.pooling import Pooling
 from metafe_transformers.pretrained import Adapt, PretrainedBackbone
 
@@ -91,6 +91,32 @@ class Transformer(PretrainedBackbone):
         if not self.trains:
             self.load(np.shape(X)[1:])
         return self
+
+    def encode(self, X: Any) -> np.ndarray:
+        """Return ids as the network takes them, or a frozen one's features of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, length)
+
+        Returns
+        -------
+        ndarray of shape (n, length), or (n, n_features) float32
+
+        Raises
+        ------
+        InvalidInputError
+            Ids that the network does not know, as those of another model's tokenizer.
+        """
+        # Some networks read characters, and have no vocabulary.
+        n_ids = (self.config_.get("text_config") or self.config_).get("vocab_size")
+        largest = np.max(X, initial=0)
+        if n_ids is not None and largest >= n_ids:
+            raise InvalidInputError(
+                f"{self.name} of {str(self.model)!r} must get token ids of its own tokenizer, below {n_ids}; got {largest}. "
+                f"Use encoder=Tokens({str(self.model)!r})."
+            )
+        return super().encode(X)
 
     def module(self, row_shape: tuple[int, ...]) -> nn.Module:
         """Return a module that maps ids ``(b, length)``, in any type, to ``(b, d)``."""

@@ -24,6 +24,7 @@ from metafe.contracts import (
     check_sizes,
     content_key,
     name_row,
+    say_none_readable,
     say_unreadable,
 )
 from metafe_vision.pixels import Resize
@@ -209,10 +210,8 @@ class Squares(Encoder):
             looks = list(in_threads(self._look_at, [rows[i] for i in sorted(chosen)]))
         seen = [look for look in looks if not isinstance(look, str)]
         if not seen:
-            raise InvalidInputError(
-                f"{self.name} needs {self.what} that can be read; got {len(rows)}, and none of {len(looks)} that were looked "
-                f"at can, such as {name_row(min(chosen), rows)} ({looks[0]}). {self.fix}"
-            )
+            reasons = {i: look for i, look in zip(sorted(chosen), looks, strict=True) if isinstance(look, str)}
+            raise InvalidInputError(f"{say_none_readable(self.name, self.what, reasons, rows)} {self.fix}")
         return [side for side, _ in seen], [colour for _, colour in seen]
 
     @contextmanager
