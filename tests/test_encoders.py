@@ -156,12 +156,12 @@ def test_kinds_of_input_are_told_apart(X, kind):
     assert kind_of_input(X) == kind
 
 
-@pytest.mark.usefixtures("registered")
 @pytest.mark.parametrize("rows", [["a.png"], [Path("a.png")], np.array(["a.png"])])
 def test_a_path_is_named_as_it_is_written(rows):
     assert name_row(0, rows) == "row 0, 'a.png'"
 
 
+@pytest.mark.usefixtures("registered")
 def test_what_reads_the_kind_of_input_is_used_and_said(texts):
     X, y = texts
     fitted = extractor().fit(X, y)

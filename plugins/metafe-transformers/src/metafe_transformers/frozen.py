@@ -30,6 +30,8 @@ from metafe_transformers.weights import Part, fingerprint, frozen_model, model_f
 Errors = Literal["warn", "raise"]
 # What the network takes of one row, by the names that it has for it.
 Inputs = dict[str, np.ndarray]
+# Rows by which it is told whether any can be read.
+LOOKED_AT = 100
 
 
 class FrozenEncoder(Encoder):
@@ -82,7 +84,7 @@ class FrozenEncoder(Encoder):
         self.weights_ = fingerprint(model_folder(self.name, self.model))
         # Where not even this one can be read, the fault is the model's.
         self._blank_inputs()
-        refuse_all_unreadable(self.name, list(X), self.why_unreadable)
+        refuse_all_unreadable(self.name, list(X), self.why_unreadable, seeds)
         return self
 
     def encode(self, X: Any) -> np.ndarray:
@@ -225,8 +227,10 @@ def refuse_unreadable(owner: str, rows: Sequence[Any], reasons: dict[int, str]) 
         )
 
 
-def refuse_all_unreadable(owner: str, rows: Sequence[Any], why_unreadable: Callable[[Any], str | None]) -> None:
-    """Refuse rows of which none can be read; the look at them ends at the first that can.
+def refuse_all_unreadable(
+    owner: str, rows: Sequence[Any], why_unreadable: Callable[[Any], str | None], seeds: Seeds
+) -> None:
+    """Refuse rows of which none can be read, by a hundred of them; the look at them ends at the first that can.
 
     Raises
     ------
@@ -234,8 +238,8 @@ def refuse_all_unreadable(owner: str, rows: Sequence[Any], why_unreadable: Calla
         Naming the first of them.
     """
     reasons: dict[int, str] = {}
-    for i, row in enumerate(rows):
-        reason = why_unreadable(row)
+    for i in sorted(seeds.numpy("looked at").permutation(len(rows))[:LOOKED_AT].tolist()):
+        reason = why_unreadable(rows[i])
         if reason is None:
             return
         reasons[i] = reason

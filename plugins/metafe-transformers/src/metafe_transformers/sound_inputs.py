@@ -115,7 +115,7 @@ class SoundInputs(Encoder):
         self.extractor_ = json.loads(extractor.to_json_string())
         silence = inputs_of_silence(self.name, extractor, self.seconds)
         self.row_shape_ = list(self._row(silence, extractor).shape)
-        refuse_all_unreadable(self.name, list(X), partial(self._why_unreadable, extractor))
+        refuse_all_unreadable(self.name, list(X), partial(self._why_unreadable, extractor), seeds)
         return self
 
     def encode(self, X: Any) -> np.ndarray:

@@ -85,7 +85,7 @@ class Tokens(Encoder):
         check_choice(self.name, "errors", self.errors, ("warn", "raise"))
         if self.max_length != "auto":
             check_sizes(self.name, minimum=2, max_length=self.max_length)
-        refuse_all_unreadable(self.name, list(X), why_no_string)
+        refuse_all_unreadable(self.name, list(X), why_no_string, seeds)
         folder = model_folder(self.name, self.model)
         tokenizer = load_tokenizer(self.name, folder)
         longest = most_tokens(part_of_config(load_config(self.name, folder), "text_model"), tokenizer)
