@@ -23,7 +23,10 @@ FEWEST_ROWS = 2
 MANY_VALUES, FEW_ROWS_OF_A_VALUE = 50, 5
 
 # What to do about what scikit-learn found: a part of its message, and the fix that it leaves out.
-_ENCODE = "Encode strings first, for example with sklearn.preprocessing.OneHotEncoder, or pass a data frame, which metafe-tabular reads."
+_ENCODE = (
+    "Encode strings first, for example with sklearn.preprocessing.OneHotEncoder, or pass a data frame, which metafe-tabular "
+    "reads."
+)
 _FIXES = (
     (
         "contains NaN",

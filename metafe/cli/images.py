@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from metafe.contracts import InvalidInputError, UnreadableRowWarning, name_rows, say_unreadable
+from metafe.contracts import InvalidInputError, UnreadableRowWarning, say_none_readable, say_unreadable
 
 _GREY_MODES = ("1", "L", "LA", "I", "F", "I;16", "I;16B", "I;16L")
 _ORIENTATION_TAG, _FIRST_TURNED_ON_ITS_SIDE = 0x0112, 5
@@ -80,9 +80,7 @@ def _readable(
 
 def _check_any_readable(paths: Sequence[Path], reasons: dict[int, str]) -> None:
     if len(reasons) == len(paths):
-        raise InvalidInputError(
-            f"Images must be readable; none of {len(paths)} is: {name_rows(reasons, paths)}. Replace them."
-        )
+        raise InvalidInputError(f"{say_none_readable('metafe', 'images', reasons, paths)} Replace them.")
 
 
 def _shape(path: Path) -> tuple[int, int, bool]:

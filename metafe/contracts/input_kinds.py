@@ -44,8 +44,9 @@ def kind_of_input(X: Any) -> str:
     -------
     str
         ``"image files"`` or ``"sound files"`` for a sequence of strings or paths most of which have such suffixes,
-        ``"files"`` for other `os.PathLike` objects and names of which some are images and some sound, ``"text"`` for a sequence of other strings, with gaps or not (most rows
-        that are not missing decide; one of another kind is for the encoder to name),
+        ``"files"`` for other `os.PathLike` objects and names of which some are images and some sound,
+        ``"text"`` for a sequence of other strings, with gaps or not (most rows that are not missing decide; one of another kind
+        is for the encoder to name),
         ``"table"`` for a data frame with gaps or columns that are not numbers, ``"images"``, ``"sound"`` or ``"series"``
         for arrays of unequal shapes or with gaps among them, and ``"array"`` for everything else, such as arrays of one
         shape, which can be stacked. Lists of numbers and torch tensors are arrays.

@@ -120,9 +120,9 @@ def enqueue_first(
         return
     by_hand = baselines(space, data, encoder)
     tried = [effective_parameters(parameters) for parameters in by_hand.values()]
-    _enqueue_baselines(study, space, {name: by_hand[name] for name in by_hand if name not in SLOW})
+    _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name not in SLOW})
     tried = _enqueue_new(study, space, space.list_settings(), tried)
-    _enqueue_baselines(study, space, {name: by_hand[name] for name in by_hand if name in SLOW})
+    _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name in SLOW})
     _enqueue_new(study, space, [*warm, *default_recipes(space, data, encoder)], tried)
 
 

@@ -121,11 +121,13 @@ class StopRules:
         """
         if len(judged) == 1 and self.objective.prunes:
             self._report(judged[0].mean, FOLD_REPORT)
-        # The end of a search may have cut a trial short that is all there is.
-        alike = [t for t in self._finished_of_kind() if len(t.user_attrs[attribute.FOLD_SCORES]) >= len(judged)]
         n_folds = len(self.objective.judge.folds)
         so_far = Judged.joined(judged)
-        if not self.may_prune or not alike or len(judged) == n_folds or len(so_far.scores) < 2:
+        if not self.may_prune or len(judged) == n_folds or len(so_far.scores) < 2:
+            return
+        # The end of a search may have cut a trial short that is all there is.
+        alike = [t for t in self._finished_of_kind() if len(t.user_attrs[attribute.FOLD_SCORES]) >= len(judged)]
+        if not alike:
             return
         best = max(alike, key=lambda t: t.values[0])
         others = _same_folds(best, so_far)

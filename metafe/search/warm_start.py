@@ -54,7 +54,7 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
     others = sorted(_studies(warm_start_from), key=lambda study: distance(features, _features_of(study)))
     found: dict[str, Parameters] = {}
     for study in others:
-        found = found | dict(islice(_best_in(space, study), BEST_OF_EACH))
+        found |= dict(islice(_best_in(space, study), BEST_OF_EACH))
     return list(found.values())[:MOST_SETTINGS]
 
 
