@@ -20,23 +20,23 @@ MOST_FOLDS = 6
 MOST_FURTHER_FOLDS = MOST_FOLDS - 1
 
 
-def holds_out_few_classes(learned: Fitted, data: TaskData) -> bool:
-    """Tell whether whole classes were held out, of fewer than 30."""
-    trained_on, held_out = _classes_of_split(learned, data)
+def holds_out_few_classes(train: TaskData | None, valid: TaskData | None, data: TaskData) -> bool:
+    """Tell whether a split of data holds out whole classes, of fewer than 30."""
+    trained_on, held_out = _classes_of_split(train, valid, data)
     return bool(held_out) and not trained_on & held_out and len(trained_on | held_out) < MANY_CLASSES
 
 
-def knows_all_classes(learned: Fitted, data: TaskData) -> bool:
+def knows_all_classes(train: TaskData | None, valid: TaskData | None, data: TaskData) -> bool:
     """Tell whether rows were held out of classes that are all in training too, which says nothing of new ones."""
-    trained_on, held_out = _classes_of_split(learned, data)
+    trained_on, held_out = _classes_of_split(train, valid, data)
     return data.groups is None and bool(held_out) and held_out <= trained_on
 
 
-def _classes_of_split(learned: Fitted, data: TaskData) -> tuple[set[int], set[int]]:
+def _classes_of_split(train: TaskData | None, valid: TaskData | None, data: TaskData) -> tuple[set[int], set[int]]:
     """Return the classes in training and those held out; none where there are no classes, or there is no split."""
-    if data.kind != "classification" or data.y is None or learned.train is None or learned.valid is None:
+    if data.kind != "classification" or data.y is None or train is None or valid is None:
         return set(), set()
-    trained_on, held_out = (set(np.unique(data.y[part.rows]).tolist()) for part in (learned.train, learned.valid))
+    trained_on, held_out = (set(np.unique(data.y[part.rows]).tolist()) for part in (train, valid))
     return trained_on, held_out
 
 

@@ -95,11 +95,14 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     validation_fraction : float, default=0.25
         Share of the classes (or groups; rows where there are fewer than four) kept out of training to stop early and
         to compare with the standardised rows. 0 trains on everything for ``max_steps``.
-    patience : int or "auto", default="auto"
-        Validations without a better score, of about twenty in all, after which training stops.
+    patience : int, None or "auto", default="auto"
+        Validations without a better score, of about twenty in all, after which training stops; the best weights are kept. None
+        trains for ``max_steps`` and keeps the last weights. ``"auto"`` is None where whole classes are held out, of fewer than
+        30, since what is best on so few is seldom so on others; else it takes what the algorithm advises, 8 if it does not say.
     refit : bool or "auto", default="auto"
-        Whether to train once more, on what was held out too, for as many steps as did best on it, which takes up to twice the
-        time. ``"auto"`` does so where whole classes were held out, of fewer than 30: each of them counts.
+        Whether to train once more, on what was held out too, as long as before, or with ``patience`` for as many steps as did
+        best, which takes up to twice the time. ``"auto"`` does so where whole classes were held out, of fewer than 30: each of
+        them counts.
     n_networks : int or "auto", default="auto"
         How many to train, one after the other, from other initial weights and by other tasks. Their features stand side by
         side and the predictions of their heads are averaged, as in Dvornik, Schmid and Mairal, "Diversity with Cooperation:
@@ -183,7 +186,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         weight_decay: float | str = "auto",
         schedule: str = "auto",
         validation_fraction: float = 0.25,
-        patience: int | str = "auto",
+        patience: int | str | None = "auto",
         refit: bool | str = "auto",
         n_networks: int | str = "auto",
         device: Any = "auto",
@@ -464,14 +467,18 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
 
     def _fit_data(self, data: TaskData, target: Target, decisions: Any) -> None:
         """Fit on the rows in use of checked data."""
+        from metafe.class_folds import holds_out_few_classes
+        from metafe.decisions import is_auto
         from metafe.fitting import fit_model, split_data
         from metafe.plugins import notify
         from metafe.refitting import refit_on_all
         from metafe.training.progress import show_decisions
 
         recipe = self._recipe(decisions, data)
-        notify("metafe_fit_started", extractor=self, settings=vars(recipe.settings))
         train, valid = split_data(data, recipe)
+        if is_auto(self.patience) and holds_out_few_classes(train, valid, data):
+            recipe = recipe.without_patience()
+        notify("metafe_fit_started", extractor=self, settings=vars(recipe.settings))
         if recipe.source is not None and recipe.validation_fraction and valid is None:
             decisions.said["validation"] = "none, since too little would be left of one side"
         learned = fit_model(recipe, data, train, valid)

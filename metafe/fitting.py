@@ -117,6 +117,10 @@ class Recipe:
         """Return that of another fold than the first."""
         return self._of_further(f"fold-{number}")
 
+    def without_patience(self) -> Recipe:
+        """Return that of a training whose length and weights are not chosen by what is held out."""
+        return dataclasses.replace(self, settings=dataclasses.replace(self.settings, patience=None))
+
     def on_all_rows(self, n_steps: int, n_networks: int, concat_input: Scaling | None) -> Recipe:
         """Return that of the training on what was held out too."""
         return dataclasses.replace(

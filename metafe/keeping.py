@@ -50,7 +50,7 @@ def keep_better(learned: Fitted, recipe: Recipe, data: TaskData, automatic: bool
         return identity if automatic and identity is not None else learned, None
     comparison = compare(learned.scores, identity.scores)
     validation = vars(comparison) | over_classes(learned, identity)
-    if automatic and knows_all_classes(learned, data):
+    if automatic and knows_all_classes(learned.train, learned.valid, data):
         validation |= {"class_low": -math.inf, "class_high": math.inf, "n_classes": 0}
     if automatic and comparison.low > 0 >= validation.get("class_low", 1) and _may_ask_more_classes(learned, data):
         network, rows = judge_on_more_classes(learned, identity, recipe, data, scaling)
@@ -66,7 +66,7 @@ def keep_better(learned: Fitted, recipe: Recipe, data: TaskData, automatic: bool
 
 
 def _may_ask_more_classes(learned: Fitted, data: TaskData) -> bool:
-    return holds_out_few_classes(learned, data) and trains_in_seconds(learned)
+    return holds_out_few_classes(learned.train, learned.valid, data) and trains_in_seconds(learned)
 
 
 def over_classes(learned: Fitted, identity: Fitted) -> dict[str, float]:

@@ -14,7 +14,7 @@ SEVERAL = 4
 
 
 def refit_on_all(learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
-    """Train on all rows for as many steps as did best on those held out, where that is asked for.
+    """Train on all rows, where that is asked for: as long as before, or for as many steps as did best where that was chosen.
 
     Parameters
     ----------
@@ -33,7 +33,8 @@ def refit_on_all(learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
     """
     outcome, n_steps = learned.outcome, learned.best_length(recipe.settings.max_steps)
     was_whole = not (outcome.interrupted or outcome.diverged)
-    is_asked_for = holds_out_few_classes(learned, data) if recipe.refit == "auto" else recipe.refit
+    few = holds_out_few_classes(learned.train, learned.valid, data)
+    is_asked_for = few if recipe.refit == "auto" else recipe.refit
     if learned.valid is None or not outcome.best_step or not n_steps or not was_whole or not is_asked_for:
         return learned
     again = fit_model(recipe.on_all_rows(n_steps, _n_networks(learned, recipe), learned.concat_input), data, data, None)

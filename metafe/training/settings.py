@@ -44,8 +44,9 @@ class TrainingSettings:
         Of the optimiser.
     schedule : {"constant", "cosine", "linear"}
         How the learning rate falls over ``max_steps``.
-    patience : int
-        Validations without a better score after which training stops.
+    patience : int or None
+        Validations without a better score after which training stops; the best weights are kept. None trains the whole length and
+        keeps the last weights.
     n_validations : int, default=20
         Validations over ``max_steps``.
     n_validation_tasks : int, default=200
@@ -58,13 +59,15 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     schedule: str = "cosine"
-    patience: int = 8
+    patience: int | None = 8
     n_validations: int = 20
     n_validation_tasks: int = 200
 
     def __post_init__(self) -> None:
         check_sizes("training", minimum=0, max_steps=self.max_steps)
-        check_sizes("training", meta_batch_size=self.meta_batch_size, patience=self.patience)
+        check_sizes("training", meta_batch_size=self.meta_batch_size)
+        if self.patience is not None:
+            check_sizes("training", patience=self.patience)
         check_numbers("training", learning_rate=self.learning_rate, weight_decay=self.weight_decay)
         for name, known in (("optimizer", _OPTIMIZERS), ("schedule", _SCHEDULES)):
             value = getattr(self, name)

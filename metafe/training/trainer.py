@@ -231,9 +231,13 @@ class Trainer:
                 report(done, metrics)
                 losses = []
                 self._write_checkpoint(done, optimizer, schedule)
-                if share_over >= 1 or self._told_to_stop or self._without_gain >= self.settings.patience:
+                if share_over >= 1 or self._told_to_stop or self._has_lost_patience:
                     self.outcome.out_of_time = share_over >= 1 and done < self.settings.max_steps
                     return
+
+    @property
+    def _has_lost_patience(self) -> bool:
+        return self.settings.patience is not None and self._without_gain >= self.settings.patience
 
     def _seconds_at_least(self) -> float:
         """Return about how long the network alone takes for the rows of a step and a validation."""
@@ -358,13 +362,21 @@ class Trainer:
         self.outcome.best_step = step
 
     def _finish(self) -> Outcome:
-        """Leave the learner with the best weights; without validation, with the last that are finite."""
-        if self._best_weights and (self.validator is not None or not _all_finite(self.learner)):
+        """Leave the learner with the best weights; where none are chosen by validation, with the last that are finite."""
+        if self._best_weights and (self._chooses_weights or not _all_finite(self.learner)):
             self.learner.load_state_dict(self._best_weights)
+        elif self.outcome.history:
+            self.outcome.best_step = int(self.outcome.history[-1]["step"])
         if self.validator is None:
             self._fix_statistics()
         self.learner.eval()
         return self.outcome
+
+    @property
+    def _chooses_weights(self) -> bool:
+        """Whether the best of all validations are kept, as also where a training that would keep its last has been cut short."""
+        was_cut_short = self.outcome.interrupted or self.outcome.diverged or self._told_to_stop
+        return self.validator is not None and (self.settings.patience is not None or bool(was_cut_short))
 
     def _fix_statistics(self) -> None:
         n_rows = min(STATISTICS_ROWS, len(self.train))
@@ -412,7 +424,7 @@ class Trainer:
         self._without_gain = state["without_gain"]
         self._seconds_before = state["history"][-1]["seconds"]
         self.outcome.history, self.outcome.best_step = state["history"], state["best_step"]
-        return int(state["step"]) if self._without_gain < self.settings.patience else self.settings.max_steps
+        return self.settings.max_steps if self._has_lost_patience else int(state["step"])
 
 
 def _all_finite(learner: Learner) -> bool:
