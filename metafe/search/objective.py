@@ -18,7 +18,8 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sklearn.utils import _safe_indexing
 
-from metafe.contracts import Encoder, Plugin, PluginContractError, TaskData
+from metafe.class_folds import holds_out_few_classes
+from metafe.contracts import Encoder, Plugin, PluginContractError, Seeds, TaskData
 from metafe.decisions import Decisions, is_auto
 from metafe.extractor import MetaFeatureExtractor
 from metafe.fitting import Fitted, Recipe
@@ -54,6 +55,8 @@ REFIT_SHARE = 0.4
 SEVERAL_SHARE = 0.2
 # Of fewer classes held out, the gains of networks differ by as much as good networks do from bad ones.
 FEWEST_TO_TELL_EARLY = 5
+# Of a training that holds nothing out.
+WHOLE: dict[str, Any] = {"validation_fraction": 0.0}
 # Larger ones begin with what someone else has trained, so that they would differ little, and take much memory.
 MOST_PARAMETERS_OF_SEVERAL = 20_000_000
 
@@ -250,7 +253,8 @@ class Objective:
 
     def fit(self, parameters: Parameters, fold: int, watch: Watch, on_pace: OnPace | None = None) -> TrialExtractor:
         """Fit an extractor on the training rows of a fold."""
-        return self._fit(parameters, self.data.restrict(self.judge.folds.parts[fold][0]), watch, on_pace)
+        data = self.data.restrict(self.judge.folds.parts[fold][0])
+        return self._fit(parameters | (WHOLE if self.trains_whole else {}), data, watch, on_pace)
 
     def score_on_all(self, parameters: Parameters) -> float:
         """Return the score over all classes of what no label has a part in, fitted on all rows; judged once."""
@@ -285,8 +289,15 @@ class Objective:
         of_several = min(SEVERAL * of_one, self._whole_time * SEVERAL_SHARE) if self._trains_several else 0.0
         return max(of_one, of_several) + judging
 
-    def networks_of_winner(self, trial: FrozenTrial) -> Parameters:
-        """Return how many networks a winner that learns is fitted as: several, or as many of them as there is time for."""
+    def settings_of_winner(self, trial: FrozenTrial) -> Parameters:
+        """Return the settings of the training of a winner that learns: on all rows, as long as did best where something was held out."""
+        best_steps = trial.user_attrs[attribute.BEST_STEPS]
+        length = {"max_steps": round(float(np.median(best_steps)))} if best_steps else {}
+        whole = WHOLE if best_steps or self.trains_whole else {}
+        return whole | length | self._networks_of_winner(trial)
+
+    def _networks_of_winner(self, trial: FrozenTrial) -> Parameters:
+        """Return how many networks it is fitted as: several, or as many of them as there is time for."""
         if not self._trains_several or trial.user_attrs.get("n_parameters", 0) > MOST_PARAMETERS_OF_SEVERAL:
             return {}
         n_fitting = np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of(trial)
@@ -325,6 +336,15 @@ class Objective:
     def prunes(self) -> bool:
         """Whether trials may be pruned."""
         return len(self.objectives) == 1
+
+    @cached_property
+    def trains_whole(self) -> bool:
+        """Whether trainings hold nothing out: few classes are all needed, and it is those of the folds that tell what is good."""
+        if not is_auto(self.template.patience) or not self.template.validation_fraction:
+            return False
+        data = self.data.restrict(self.judge.folds.parts[0][0])
+        train, valid = self.judge.source.split(data, self.template.validation_fraction, Seeds(0))
+        return holds_out_few_classes(train, valid, data)
 
     @cached_property
     def can_tell_early(self) -> bool:
@@ -366,24 +386,9 @@ class Objective:
             if self.interrupted or stops.time_is_up:
                 stops.end_early()
                 break
-        may_win = stops.may_win(run.score)
-        if may_win and trains(parameters):
-            self._train_on_held_out_too(parameters, run, stops)
         run.fresh = self._judge_afresh(run)
-        if may_win and may_stand_beside(self, parameters):
+        if stops.may_win(run.score) and may_stand_beside(self, parameters):
             run.beside = judge_beside(self, run.models)
-
-    def _train_on_held_out_too(self, parameters: Parameters, run: Run, stops: StopRules) -> None:
-        """Train on all training rows of each fold, as the winner is trained on all rows, where there is time."""
-        if not run.best_steps or not isinstance(self.judge, Judge) or not stops.has_time_for(sum(run.fit_seconds)):
-            return
-        again = [
-            self.fit(parameters | on_all_rows([steps]), fold, lambda metrics: False)
-            for fold, steps in enumerate(run.best_steps)
-        ]
-        self.interrupted |= any(model.was_interrupted for model in again)
-        if not self.interrupted:
-            run.models = again
 
     def _judge(self, model: TrialExtractor, fold: int, run: Run) -> Judged:
         seconds_per_row: list[float] = []
@@ -445,17 +450,6 @@ class Objective:
             attribute.FRESH_CLASS_SCORES: attribute.packed(run.fresh.class_scores),
             attribute.VIEW: attribute.packed(two_dimensions(run.models[0].features(self.data.x, rows_shown(self)))),
         }
-
-
-def on_all_rows(best_steps: Sequence[int]) -> Parameters:
-    """Return the settings of a training on all rows: nothing is held out, and it is as long as did best where something was.
-
-    Parameters
-    ----------
-    best_steps : sequence of int
-        Of the trainings that held something out; empty where none did.
-    """
-    return {"validation_fraction": 0.0, "max_steps": round(float(np.median(best_steps)))} if best_steps else {}
 
 
 def described_error(error: Exception, parameters: Parameters) -> dict[str, str]:

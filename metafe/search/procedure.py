@@ -35,7 +35,7 @@ from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
 from metafe.search.meta_features import meta_features
-from metafe.search.objective import DIRECTIONS, Objective, on_all_rows
+from metafe.search.objective import DIRECTIONS, Objective
 from metafe.search.options import trains
 from metafe.search.progress import show_search
 from metafe.search.reclaiming import lasting, requeue_cut_short
@@ -139,9 +139,7 @@ def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective)
     estimator.best_index_ = [t.number for t in finished].index(finals.winner.trial)
     estimator.best_params_ = objective.parameters_of(finished[estimator.best_index_])
     if trains(estimator.best_params_):
-        winner = finished[estimator.best_index_]
-        estimator.best_params_ |= on_all_rows(winner.user_attrs[attribute.BEST_STEPS])
-        estimator.best_params_ |= objective.networks_of_winner(winner)
+        estimator.best_params_ |= objective.settings_of_winner(finished[estimator.best_index_])
     if finals.winner.concat_input is not None:
         estimator.best_params_ |= {"concat_input": finals.winner.concat_input}
     estimator.best_score_ = float(estimator.cv_results_["mean_test_score"][estimator.best_index_])
