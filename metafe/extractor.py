@@ -78,10 +78,15 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     encoder : str, Encoder or None, default="auto"
         What makes arrays of files, text, tables, sound or series, before everything else. ``"auto"`` takes what is installed
         for the kind of ``X``, and none for arrays; None leaves ``X`` as it is.
-    concat_input : {"feature", "all"} or None, default=None
-        Puts the rows themselves, flattened, beside the features, standardised each column on its own or all on one scale, and
-        so weighed that they vary as much. What is learned from few classes may mislead on others; half of such features
-        cannot. Backbones that take rows as they are have none to put there.
+    concat_input : {"feature", "all", "discriminants"} or None, default=None
+        Puts the rows themselves, flattened, beside the features, standardised each column on its own or all on one scale, or
+        as the discriminants of `PLDA`, and so weighed that they vary as much. What is learned from few classes may mislead on
+        others; half of such features can do so less. Backbones that take rows as they are have none to put there.
+    inputs : {"auto", "rows", "discriminants", "both"}, default="auto"
+        What networks take of flat rows with classes: the standardised columns; their discriminants by `PLDA`, standardised,
+        so that what varies within classes is small beside what differs between them; or, of several networks, every second
+        one the one and the other. ``"auto"`` takes the columns where ``n_networks`` is 1. Where ``"auto"`` trains four, it takes
+        both, and puts discriminants beside the features, if ``concat_input`` puts nothing there.
     max_steps : int or "auto", default="auto"
         Longest training. ``"auto"`` here and below takes what the algorithm advises, 1000 if it does not say.
     meta_batch_size : int or "auto", default="auto"
@@ -178,7 +183,8 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         *,
         augment: str | Augmentation | Sequence[str | Augmentation] | None = "auto",
         encoder: str | Encoder | None = "auto",
-        concat_input: Literal["feature", "all"] | None = None,
+        concat_input: Literal["feature", "all", "discriminants"] | None = None,
+        inputs: Literal["auto", "rows", "discriminants", "both"] = "auto",
         max_steps: int | str = "auto",
         meta_batch_size: int | str = "auto",
         optimizer: str = "auto",
@@ -202,6 +208,7 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.augment = augment
         self.encoder = encoder
         self.concat_input = concat_input
+        self.inputs = inputs
         self.max_steps = max_steps
         self.meta_batch_size = meta_batch_size
         self.optimizer = optimizer
@@ -536,10 +543,13 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             else None,
             on_validation=self._on_validation,
             concat_input=self.concat_input,
+            inputs=self.inputs,
             rows_are_features=decisions.encoder is None or decisions.encoder.default_backbone is None,
             refit=self.refit,  # type: ignore[arg-type]
             # Whoever names a network knows how wide its features are.
-            n_networks=1 if is_auto(self.n_networks) and self.backbone != "auto" else self.n_networks,  # type: ignore[arg-type]
+            n_networks=1
+            if is_auto(self.n_networks) and self.backbone != "auto" and self.inputs != "both"
+            else self.n_networks,  # type: ignore[arg-type]
         )
 
     def _check_settings(self) -> None:
@@ -553,10 +563,17 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise InvalidParameterError(
                 f"validation_fraction must be at least 0 and below 1; got {self.validation_fraction!r}."
             )
-        check_choice("MetaFeatureExtractor", "concat_input", self.concat_input, (None, "feature", "all"))
+        check_choice(
+            "MetaFeatureExtractor", "concat_input", self.concat_input, (None, "feature", "all", "discriminants")
+        )
+        check_choice("MetaFeatureExtractor", "inputs", self.inputs, ("auto", "rows", "discriminants", "both"))
         check_choice("MetaFeatureExtractor", "refit", self.refit, ("auto", True, False))
         if not is_auto(self.n_networks):
             check_sizes("MetaFeatureExtractor", n_networks=self.n_networks)
+        if self.inputs == "both" and self.n_networks == 1:
+            raise InvalidParameterError(
+                "inputs='both' needs n_networks of at least 2; got 1. Set n_networks, or inputs='rows'."
+            )
         self._settings(resolve("algorithm", "untrained"))
         check_compile(self.compile)
         check_precision(self.precision)

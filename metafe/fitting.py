@@ -36,16 +36,23 @@ from metafe.tasks.pseudo_classes import UnlabelledSource
 from metafe.training.augmenting import Augmenter
 from metafe.training.checkpoint import Checkpoint
 from metafe.training.feature_model import FeatureModel, encode_in_chunks
-from metafe.training.input_beside import Scaling
+from metafe.training.input_beside import Beside, Scaling
 from metafe.training.normalisation import Normaliser, fit_normaliser
 from metafe.training.probe import compare, probe_classes, probe_tasks
 from metafe.training.randomness import use_generator
 from metafe.training.settings import TrainingSettings
 from metafe.training.trainer import Outcome, Trainer
 from metafe.training.validation import Validator
+from metafe.views import View, fit_beside, fit_view
 
 # Enough rows for stable scores of the classes, few enough to be taken from a memory map.
 ROWS_TO_JUDGE_SCALING = 4096
+_VIEWS: dict[str, list[View]] = {
+    "auto": ["rows"],
+    "rows": ["rows"],
+    "discriminants": ["discriminants"],
+    "both": ["rows", "discriminants"],
+}
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Recipe:
     judge : TaskSource or None
         What splits the data and makes the meta-validation tasks, judged by the features that `transform` gives, so that
         fits with other sources and algorithms can be compared; None leaves both to ``source``.
-    concat_input : {"feature", "all"} or None
+    concat_input : {"feature", "all", "discriminants"} or None
         How the rows are standardised that stand beside the features; None for none.
     rows_are_features : bool
         Whether the rows are features as they are, which learned ones have to beat surely. Those of an encoder that names a
@@ -84,7 +91,11 @@ class Recipe:
     refit : bool or "auto"
         Whether to train once more, on what was held out too.
     n_networks : int or "auto"
-        How many are trained, one after the other; ``"auto"`` is one, and may be more where all rows are trained on again.
+        How many are trained, one after the other; ``"auto"`` is one, or two that see rows differently, and may be more where all
+        rows are trained on again.
+    inputs : {"auto", "rows", "discriminants", "both"}
+        How networks see rows; ``"both"`` is every second one by the directions in which classes differ, ``"auto"`` rows, and may be
+        both where all rows are trained on again.
     """
 
     backbone: Backbone
@@ -103,10 +114,18 @@ class Recipe:
     on_pace: Callable[[float], None] | None = None
     seconds: float | None = None
     judge: TaskSource | None = None
-    concat_input: Scaling | None = None
+    concat_input: Beside | None = None
     rows_are_features: bool = True
     refit: bool | Literal["auto"] = "auto"
     n_networks: int | Literal["auto"] = 1
+    inputs: Literal["auto", "rows", "discriminants", "both"] = "auto"
+
+    @property
+    def views(self) -> list[View]:
+        """How each network sees rows."""
+        fewest = _VIEWS[self.inputs]
+        n_networks = len(fewest) if self.n_networks == "auto" else self.n_networks
+        return [fewest[number % len(fewest)] for number in range(n_networks)]
 
     def of_network(self, number: int, seconds: float | None) -> Recipe:
         """Return that of another network than the first: from other initial weights, and by other tasks."""
@@ -121,13 +140,12 @@ class Recipe:
         """Return that of a training whose length and weights are not chosen by what is held out."""
         return dataclasses.replace(self, settings=dataclasses.replace(self.settings, patience=None))
 
-    def on_all_rows(self, n_steps: int, n_networks: int, concat_input: Scaling | None) -> Recipe:
+    def on_all_rows(self, n_steps: int, **changes: Any) -> Recipe:
         """Return that of the training on what was held out too."""
         return dataclasses.replace(
             self._of_further("all-rows"),
             settings=dataclasses.replace(self.settings, max_steps=n_steps),
-            n_networks=n_networks,
-            concat_input=concat_input,
+            **changes,
         )
 
     def _of_further(self, name: str) -> Recipe:
@@ -152,7 +170,7 @@ class Fitted:
         The tasks, to judge other features on.
     train, valid : TaskData or None
         The split, before encoding.
-    concat_input : {"feature", "all"} or None
+    concat_input : {"feature", "all", "discriminants"} or None
         How the rows are standardised that stand beside the features; None for none.
     folds : tuple of Outcome
         Of further trainings, for which other classes were held out.
@@ -165,7 +183,7 @@ class Fitted:
     validator: Validator | None = None
     train: TaskData | None = None
     valid: TaskData | None = None
-    concat_input: Scaling | None = None
+    concat_input: Beside | None = None
     folds: tuple[Outcome, ...] = ()
 
     def best_length(self, max_steps: int) -> int:
@@ -227,20 +245,23 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     encoded = train.with_x(x)
     input_shape = tuple(int(n) for n in x.shape[1:])
     problem = _problem(recipe, encoded, input_shape)
-    augmenter = Augmenter(_augmentations(recipe, problem), input_shape, problem.n_classes)
-    normaliser = fit_normaliser(encoded, backbone.standardise)
-    problem = dataclasses.replace(problem, n_classes=augmenter.n_classes_with_views)
     validator = _validator(recipe, valid, x)
+    normalisers = {view: fit_view(view, backbone, encoded, recipe.seeds) for view in recipe.views}
 
-    def trained(recipe: Recipe) -> tuple[Learner, Outcome]:
-        learner = _build_learner(recipe, backbone, encoded, normaliser, problem)
+    def trained(recipe: Recipe, view: View) -> tuple[Learner, Outcome]:
+        normaliser = normalisers[view]
+        own = dataclasses.replace(problem, input_shape=normaliser.shape_of(input_shape))
+        augmenter = Augmenter(_augmentations(recipe, own), own.input_shape, own.n_classes)
+        own = dataclasses.replace(own, n_classes=augmenter.n_classes_with_views)
+        learner = _build_learner(recipe, backbone, encoded, normaliser, own)
         return learner, _train(recipe, learner, encoded, validator, normaliser, augmenter)
 
-    learners, outcome = _train_all(recipe, trained)
-    model = FeatureModel(backbone, recipe.algorithm, learners, normaliser, input_shape)
+    learners, views, outcome = _train_all(recipe, trained)
+    of_each = tuple(normalisers[view] for view in views)
+    model = FeatureModel(backbone, recipe.algorithm, learners, of_each, input_shape)
     _check_features(recipe, model, encoded)
     if recipe.concat_input is not None:
-        model = model.with_input(encoded, recipe.concat_input, recipe.device)
+        model = model.with_input(encoded, fit_beside(recipe.concat_input, encoded, recipe.seeds), recipe.device)
     if validator is None:
         return Fitted(model, outcome, train=train, valid=valid, concat_input=recipe.concat_input)
     batches = _judged_batches(model, validator, x, recipe.device)
@@ -271,7 +292,8 @@ def put_input_beside(recipe: Recipe, data: TaskData, learned: Fitted, scaling: S
         return None
     assert learned.train is not None
     x = encode_in_chunks(learned.model.backbone, data.x)
-    model = learned.model.with_input(learned.train.with_x(x), scaling, recipe.device)
+    encoded = learned.train.with_x(x)
+    model = learned.model.with_input(encoded, fit_beside(scaling, encoded, recipe.seeds), recipe.device)
     batches = _judged_batches(model, learned.validator, x, recipe.device)
     return dataclasses.replace(
         learned,
@@ -287,7 +309,10 @@ def _judged_batches(
 ) -> Sequence[TaskBatch]:
     """Return the meta-validation tasks with features in place of rows, which stand beside them where tasks select rows."""
     if model.beside is None or not validator.source.selects_rows:
-        of_each = [validator.feature_batches(model.algorithm, learner, model.normaliser) for learner in model.learners]
+        of_each = [
+            validator.feature_batches(model.algorithm, learner, normaliser)
+            for learner, normaliser in zip(model.learners, model.normalisers, strict=True)
+        ]
         return [_side_by_side(batches) for batches in zip(*of_each, strict=True)]
     return validator.batches_of_used(model.transform_encoded(x[validator.used_rows], device))
 
@@ -401,26 +426,29 @@ def _validator(recipe: Recipe, valid: TaskData | None, x: np.ndarray) -> Validat
 
 
 def _train_all(
-    recipe: Recipe, trained: Callable[[Recipe], tuple[Learner, Outcome]]
-) -> tuple[tuple[Learner, ...], Outcome]:
-    """Train one network after the other, in equal shares of the time that there is; return them and the outcome of the first.
+    recipe: Recipe, trained: Callable[[Recipe, View], tuple[Learner, Outcome]]
+) -> tuple[tuple[Learner, ...], tuple[View, ...], Outcome]:
+    """Train one network after the other, in equal shares of the time that there is.
+
+    Return them, how each sees rows, and the outcome of the first.
 
     The first is kept however it ended; one of the others that the user has cut short, or that diverged, is not.
     """
-    n_networks = 1 if recipe.n_networks == "auto" else recipe.n_networks
+    n_networks = len(recipe.views)
     began, share = time.perf_counter(), None if recipe.seconds is None else recipe.seconds / n_networks
-    first, outcome = trained(dataclasses.replace(recipe, seconds=share))
-    learners = [first]
+    first, outcome = trained(dataclasses.replace(recipe, seconds=share), recipe.views[0])
+    learners, views = [first], recipe.views[:1]
     for number in range(1, n_networks if any(p.requires_grad for p in first.parameters()) else 1):
         if recipe.seconds is not None:
             share = (recipe.seconds - (time.perf_counter() - began)) / (n_networks - number)
         if outcome.interrupted or outcome.diverged or (share is not None and share <= 0):
             break
-        learner, ended = trained(recipe.of_network(number, share))
+        learner, ended = trained(recipe.of_network(number, share), recipe.views[number])
         outcome.interrupted |= ended.interrupted
         if not (ended.interrupted or ended.diverged):
             learners.append(learner)
-    return tuple(learners), outcome
+            views.append(recipe.views[number])
+    return tuple(learners), tuple(views), outcome
 
 
 def _train(

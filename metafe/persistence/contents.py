@@ -107,7 +107,7 @@ def _model_parts(model: FeatureModel) -> dict[str, Any]:
         "algorithm": model.algorithm,
         "problem": dataclasses.asdict(model.learner.problem),
         "learners": [dict(learner.state_dict()) for learner in model.learners],
-        "normaliser": dict(vars(model.normaliser)),
+        "normalisers": [dict(vars(normaliser)) for normaliser in model.normalisers],
         "input_shape": model.input_shape,
         "states": [dict(state) for state in model.states],
         "n_way": model.n_way,
@@ -121,25 +121,31 @@ def _model(
     algorithm: MetaAlgorithm,
     problem: dict[str, Any],
     learners: list[dict[str, Any]],
-    normaliser: dict[str, Any],
     input_shape: tuple[int, ...],
     states: list[dict[str, Tensor]],
     n_way: int,
     beside: dict[str, Any] | None = None,
+    normalisers: list[dict[str, Any]] | None = None,
+    normaliser: dict[str, Any] | None = None,
 ) -> FeatureModel:
-    statistics = Normaliser(**normaliser)
-    built = tuple(_built_learner(backbone, algorithm, Problem(**problem), statistics) for _ in learners)
+    # Earlier versions have one for all learners.
+    of_each = normalisers or [normaliser or {}] * len(learners)
+    statistics = tuple(Normaliser(**values) for values in of_each)
+    built = tuple(_built_learner(backbone, algorithm, Problem(**problem), own, input_shape) for own in statistics)
     for learner, weights in zip(built, learners, strict=True):
         _load_weights(learner, weights)
     rows = None if beside is None else InputBeside(Normaliser(**beside["normaliser"]), beside["weight"])
     return FeatureModel(backbone, algorithm, built, statistics, input_shape, tuple(states), n_way, rows)
 
 
-def _built_learner(backbone: Backbone, algorithm: MetaAlgorithm, problem: Problem, normaliser: Normaliser) -> Learner:
+def _built_learner(
+    backbone: Backbone, algorithm: MetaAlgorithm, problem: Problem, normaliser: Normaliser, input_shape: tuple[int, ...]
+) -> Learner:
     """Build the learner as `fit` does, on the CPU; the weights it starts with are replaced."""
+    problem = dataclasses.replace(problem, input_shape=normaliser.shape_of(input_shape))
     with torch.device("cpu"), use_generator(torch.Generator("cpu").manual_seed(0)), torch.no_grad():
         module = backbone.build(problem.input_shape)
-        features = module.eval()(normaliser(torch.zeros(2, *problem.input_shape)))
+        features = module.eval()(normaliser(torch.zeros(2, *input_shape)))
     with torch.device("cpu"), use_generator(torch.Generator("cpu").manual_seed(0)):
         learner = algorithm.build(module, int(features.shape[1]), problem)
     use_batch_statistics(learner)

@@ -31,9 +31,7 @@ BEST_STEPS = "best_steps"
 # On episodes that nothing was chosen by, for the finals.
 FRESH_SCORES = "fresh_scores"
 FRESH_CLASS_SCORES = "fresh_class_scores"
-# The same with the rows beside the features, and how those are standardised.
-BESIDE_SCORES = "beside_scores"
-BESIDE_CLASS_SCORES = "beside_class_scores"
+# The same scores with the rows beside the features, by how those stand there.
 BESIDE = "beside"
 # Some rows that the first fold held out, in two dimensions.
 VIEW = "view"
@@ -50,7 +48,7 @@ TOO_SLOW = "TooSlow"
 # What a trial says of one attempt, not of what is tried.
 OF_ATTEMPT = (
     *(PARAMETERS, WORKER, FOLD_SCORES, EPISODE_SCORES, CLASS_SCORES, FRESH_SCORES, FRESH_CLASS_SCORES, VIEW),
-    *(BEST_STEPS, BESIDE_SCORES, BESIDE_CLASS_SCORES, BESIDE),
+    *(BEST_STEPS, BESIDE),
     *(FIT_SECONDS, WHOLE_FIT_SECONDS, SECONDS, N_FEATURES, N_PARAMETERS, LATENCY, ERROR),
 )
 

@@ -87,10 +87,13 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     trained.sort(key=lambda pair: pair[0].plugin.name != automatic)
     pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
     pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
-    return [
-        network.parameters({}) | source.parameters({}) | _usual_algorithm(space, source).parameters({})
-        for network, source in pairs
-    ]
+    return [_default_recipe(space, network, source) for network, source in pairs]
+
+
+def _default_recipe(space: Space, network: Option, source: Option) -> Parameters:
+    algorithm = _usual_algorithm(space, source)
+    settings = space.out_of_the_box(network, algorithm)
+    return network.parameters({}) | source.parameters({}) | algorithm.parameters({}) | settings
 
 
 def enqueue_first(
@@ -161,7 +164,8 @@ def _supervised(space: Space, data: TaskData, encoder: Encoder | None) -> dict[s
     usual = _automatic_backbone(data, encoder)
     own = [option for option in space.backbones if option.plugin.name == usual.name]
     network = own[0] if own else Option("backbone", usual.name, usual)
-    return {SUPERVISED: network.parameters({}) | {"tasks": source, "algorithm": "supervised"}}
+    plainly = {"tasks": source, "algorithm": "supervised", "inputs": "rows"}
+    return {SUPERVISED: network.parameters({}) | plainly}
 
 
 def _automatic_backbone(data: TaskData, encoder: Encoder | None) -> Backbone:

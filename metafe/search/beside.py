@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.utils import _safe_indexing
 
+from metafe.contracts import Seeds
 from metafe.search.judging import Judge, Judged
 from metafe.search.options import trains
 from metafe.training.feature_model import FeatureModel, encode_in_chunks
-from metafe.training.input_beside import Scaling
+from metafe.training.input_beside import Beside, Scaling
+from metafe.views import fit_beside
 
 if TYPE_CHECKING:
     from metafe.search.objective import Objective, TrialExtractor
@@ -24,8 +26,8 @@ def may_stand_beside(objective: Objective, parameters: Any) -> bool:
     return judged_by_class and objective.prunes and not own_choice and trains(parameters)
 
 
-def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> Judged | None:
-    """Judge features with the rows beside them on the fresh episodes of every fold.
+def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> dict[Beside, Judged]:
+    """Judge features with the rows beside them, standardised and as discriminants, on the fresh episodes of every fold.
 
     Parameters
     ----------
@@ -35,14 +37,19 @@ def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> Judg
 
     Returns
     -------
-    Judged or None
-        None where the rows that the network takes are no features: made by an encoder of its own, too large, or taken
-        as they are.
+    dict of str to Judged
+        By how the rows stand there. Empty where the rows that the network takes are no features: made by an encoder of its own,
+        too large, or taken as they are.
     """
     if not models[0].model_.takes_plain_rows:
-        return None
+        return {}
+    ways: list[Beside] = [objective.input_scaling, "discriminants"]
+    return {how: _judge_with(how, objective, models) for how in ways}
+
+
+def _judge_with(how: Beside, objective: Objective, models: Sequence[TrialExtractor]) -> Judged:
     assert isinstance(objective.judge, Judge)
-    joined = [_with_input(objective, extractor, fold) for fold, extractor in enumerate(models)]
+    joined = [_with_input(how, objective, extractor, fold) for fold, extractor in enumerate(models)]
     return Judged.joined(
         [
             objective.judge.judge(_transform(objective, extractor, model), fold, fresh=True)
@@ -62,10 +69,11 @@ def best_scaling(objective: Objective) -> Scaling:
     return "all" if all_on_one > each_on_its_own else "feature"
 
 
-def _with_input(objective: Objective, extractor: TrialExtractor, fold: int) -> FeatureModel:
+def _with_input(how: Beside, objective: Objective, extractor: TrialExtractor, fold: int) -> FeatureModel:
     model, data = extractor.model_, objective.data
     train = data.restrict(objective.judge.folds.parts[fold][0]).with_x(encode_in_chunks(model.backbone, data.x))
-    return model.with_input(train, objective.input_scaling, extractor.device_used)
+    normaliser = fit_beside(how, train, Seeds(objective.seed))
+    return model.with_input(train, normaliser, extractor.device_used)
 
 
 def _transform(objective: Objective, extractor: TrialExtractor, model: FeatureModel) -> Any:

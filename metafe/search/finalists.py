@@ -14,7 +14,7 @@ from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.search.options import trains
 from metafe.search.standings import TOO_SLOW, contenders, count_outcomes, failures
-from metafe.training.input_beside import Scaling
+from metafe.training.input_beside import Beside
 from metafe.training.probe import (
     compare,
     differences,
@@ -34,7 +34,7 @@ class Finalist:
     name : str
         What it is, in words.
     is_baseline : bool
-    concat_input : {"feature", "all"} or None
+    concat_input : {"feature", "all", "discriminants"} or None
         How the rows are standardised that stand beside what the trial has learned; None where it is judged alone.
     score, interval : float
         Mean over fresh episodes, and half the width of its 95 % interval.
@@ -58,7 +58,7 @@ class Finalist:
     high: float = float("nan")
     class_gain: float = float("inf")
     class_low: float = float("inf")
-    concat_input: Scaling | None = None
+    concat_input: Beside | None = None
 
     @property
     def surely_better(self) -> bool:
@@ -109,9 +109,9 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     reference = None if best_baseline is None else judged[best_baseline.number]
     rows = [_finalist(trial, judged[trial.number], reference, objective) for trial in [*learned, *baselines]]
     rows += [
-        _finalist(trial, _judged_beside(trial), reference, objective, trial.user_attrs[attribute.BESIDE])
+        _finalist(trial, beside, reference, objective, how)
         for trial in [*learned, *baselines]
-        if attribute.BESIDE in trial.user_attrs
+        for how, beside in _judged_beside(trial).items()
     ]
     rows.sort(key=lambda row: row.score, reverse=True)
     candidates = [row for row in rows if not row.is_baseline and (reference is None or row.surely_better)]
@@ -196,16 +196,17 @@ def name_of(trial: FrozenTrial, objective: Objective) -> str:
 
 def _judged_afresh(trial: FrozenTrial) -> Judged:
     """Return what the trial has scored on fresh episodes, by which nothing was chosen."""
-    return _kept(trial, attribute.FRESH_SCORES, attribute.FRESH_CLASS_SCORES)
-
-
-def _judged_beside(trial: FrozenTrial) -> Judged:
-    """Return the same with the rows beside the features."""
-    return _kept(trial, attribute.BESIDE_SCORES, attribute.BESIDE_CLASS_SCORES)
-
-
-def _kept(trial: FrozenTrial, *names: str) -> Judged:
+    names = attribute.FRESH_SCORES, attribute.FRESH_CLASS_SCORES
     return Judged(*(attribute.unpacked(trial.user_attrs[name]) for name in names))
+
+
+def _judged_beside(trial: FrozenTrial) -> dict[Beside, Judged]:
+    """Return the same with the rows beside the features, by how they stand there."""
+    kept = trial.user_attrs.get(attribute.BESIDE, {})
+    return {
+        how: Judged(**{name: attribute.unpacked(values) for name, values in scores.items()})
+        for how, scores in kept.items()
+    }
 
 
 def _finalist(
@@ -213,10 +214,12 @@ def _finalist(
     judged: Judged,
     reference: Judged | None,
     objective: Objective,
-    concat_input: Scaling | None = None,
+    concat_input: Beside | None = None,
 ) -> Finalist:
     score, interval = mean_interval(judged.scores)
-    name = name_of(trial, objective) if concat_input is None else f"{name_of(trial, objective)}, beside the rows"
+    name = name_of(trial, objective)
+    if concat_input is not None:
+        name += ", beside discriminants" if concat_input == "discriminants" else ", beside the rows"
     is_baseline = attribute.is_baseline(trial.user_attrs) and concat_input is None
     row = Finalist(trial.number, name, is_baseline, score, interval, concat_input=concat_input)
     if reference is None:

@@ -30,13 +30,13 @@ from metafe.search import attributes as attribute
 from metafe.search.baselines import STANDARDISED, is_label_free
 from metafe.search.beside import best_scaling, judge_beside, may_stand_beside
 from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
-from metafe.search.options import effective_parameters, trains
+from metafe.search.options import effective_parameters
 from metafe.search.space import Parameters, Space
 from metafe.search.standings import contenders
 from metafe.search.stops import StopRules, StorageTroubleError, TrialCutOffError, TrialFailedError
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
-from metafe.training.input_beside import Scaling
+from metafe.training.input_beside import Beside, Scaling
 
 Watch = Callable[[Mapping[str, float]], bool]
 OnPace = Callable[[float], None]
@@ -90,7 +90,8 @@ class TrialExtractor(MetaFeatureExtractor):
         recipe = super()._recipe(decisions, data)
         self._max_steps = recipe.settings.max_steps
         own = {"judge": self._search_judge, "on_pace": self._on_pace, "seconds": self._seconds}
-        return dataclasses.replace(recipe, **own, refit=False, n_networks=1)
+        # As few as see rows in each way that is asked for.
+        return dataclasses.replace(recipe, **own, refit=False, n_networks="auto")
 
     best_steps: int | None = None
     """Longest training that does best on what was held out for that; None where nothing was."""
@@ -128,8 +129,8 @@ class Run:
         Likewise.
     fresh : Judged or None
         On fresh episodes of all folds, for a trial that has come to its end.
-    beside : Judged or None
-        The same with the rows beside the features, where that may win.
+    beside : dict of str to Judged
+        The same with the rows beside the features, by how they stand there, where that may win.
     fit_seconds, whole_fit_seconds, latencies : list of float
         Likewise; the second is without a limit of the time, and latency is in seconds for 1000 rows.
     best_steps : list of int
@@ -139,7 +140,7 @@ class Run:
     models: list[TrialExtractor] = field(default_factory=list)
     judged: list[Judged] = field(default_factory=list)
     fresh: Judged | None = None
-    beside: Judged | None = None
+    beside: dict[Beside, Judged] = field(default_factory=dict)
     fit_seconds: list[float] = field(default_factory=list)
     whole_fit_seconds: list[float] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
@@ -189,6 +190,8 @@ class Objective:
         Longest training on a fold.
     refits : bool
         Whether a winner is fitted on all rows.
+    trains_whole : bool
+        Whether trainings on a fold hold nothing out (`trains_whole`).
     """
 
     space: Space
@@ -203,6 +206,7 @@ class Objective:
     encoder: Encoder | None = None
     fold_seconds: float | None = None
     refits: bool = True
+    trains_whole: bool = False
     _scores_on_all: dict[str, float] = field(default_factory=dict, init=False)
 
     def be_done_by(self, deadline: float | None) -> None:
@@ -301,7 +305,8 @@ class Objective:
         if not self._trains_several or trial.user_attrs.get("n_parameters", 0) > MOST_PARAMETERS_OF_SEVERAL:
             return {}
         n_fitting = np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of(trial)
-        return {"n_networks": int(np.clip(n_fitting, 1, SEVERAL))}
+        fewest = 2 if self.parameters_of(trial).get("inputs", self.template.inputs) == "both" else 1
+        return {"n_networks": int(np.clip(n_fitting, fewest, SEVERAL))}
 
     @property
     def _trains_several(self) -> bool:
@@ -336,15 +341,6 @@ class Objective:
     def prunes(self) -> bool:
         """Whether trials may be pruned."""
         return len(self.objectives) == 1
-
-    @cached_property
-    def trains_whole(self) -> bool:
-        """Whether trainings hold nothing out: few classes are all needed, and it is those of the folds that tell what is good."""
-        if not is_auto(self.template.patience) or not self.template.validation_fraction:
-            return False
-        data = self.data.restrict(self.judge.folds.parts[0][0])
-        train, valid = self.judge.source.split(data, self.template.validation_fraction, Seeds(0))
-        return holds_out_few_classes(train, valid, data)
 
     @cached_property
     def can_tell_early(self) -> bool:
@@ -435,21 +431,28 @@ class Objective:
         }.items():
             trial.set_user_attr(name, value)
 
-    def _for_finals(self, run: Run) -> dict[str, str]:
+    def _for_finals(self, run: Run) -> dict[str, Any]:
         if run.fresh is None:
             return {}
-        beside = {}
-        if run.beside is not None:
-            beside = {
-                attribute.BESIDE: self.input_scaling,
-                attribute.BESIDE_SCORES: attribute.packed(run.beside.scores),
-                attribute.BESIDE_CLASS_SCORES: attribute.packed(run.beside.class_scores),
-            }
-        return beside | {
+        beside = {
+            how: {name: attribute.packed(scores) for name, scores in vars(judged).items()}
+            for how, judged in run.beside.items()
+        }
+        return {
+            attribute.BESIDE: beside,
             attribute.FRESH_SCORES: attribute.packed(run.fresh.scores),
             attribute.FRESH_CLASS_SCORES: attribute.packed(run.fresh.class_scores),
             attribute.VIEW: attribute.packed(two_dimensions(run.models[0].features(self.data.x, rows_shown(self)))),
         }
+
+
+def trains_whole(data: TaskData, judge: Judge | DownstreamJudge, template: MetaFeatureExtractor) -> bool:
+    """Tell whether trainings on a fold hold nothing out: few classes are all needed, and those of the folds tell what is good."""
+    if not is_auto(template.patience) or not template.validation_fraction:
+        return False
+    in_fold = data.restrict(judge.folds.parts[0][0])
+    train, valid = judge.source.split(in_fold, template.validation_fraction, Seeds(0))
+    return holds_out_few_classes(train, valid, in_fold)
 
 
 def described_error(error: Exception, parameters: Parameters) -> dict[str, str]:

@@ -21,6 +21,7 @@ from metafe.contracts.errors import UnknownPluginError
 from metafe.decisions import advised_settings
 from metafe.plugins import registry, resolve
 from metafe.search.describing import described
+from metafe.training.settings import TrainingSettings
 
 Ranges = Mapping[str, Distribution | When]
 
@@ -31,6 +32,7 @@ ARGUMENTS = {"backbone": "backbones", "algorithm": "algorithms", "tasks": "tasks
 UNTRAINED = "untrained"
 # What training takes where an algorithm does not say.
 USUAL_LEARNING_RATE = 1e-3
+USUAL_LENGTH = TrainingSettings().max_steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +196,11 @@ def trains(parameters: Mapping[str, Any]) -> bool:
 def own_learning_rate(algorithm: Any, optimizer: str = "auto") -> float:
     """Return the learning rate that an algorithm advises with an optimiser."""
     return float(advised_settings(algorithm, {"optimizer": optimizer}).get("learning_rate", USUAL_LEARNING_RATE))
+
+
+def own_length(algorithm: Any) -> int:
+    """Return how many steps of training an algorithm advises."""
+    return int(algorithm.training_defaults().get("max_steps", USUAL_LENGTH))
 
 
 def _siblings(declared: Distribution | When) -> set[str]:

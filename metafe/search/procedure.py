@@ -35,7 +35,7 @@ from metafe.search.finalists import judge_finalists
 from metafe.search.folds import Folds
 from metafe.search.judging import DownstreamJudge, Judge
 from metafe.search.meta_features import meta_features
-from metafe.search.objective import DIRECTIONS, Objective
+from metafe.search.objective import DIRECTIONS, Objective, trains_whole
 from metafe.search.options import trains
 from metafe.search.progress import show_search
 from metafe.search.reclaiming import lasting, requeue_cut_short
@@ -96,7 +96,8 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     estimator.n_splits_, estimator.splits_ = len(folds), folds.said
     smallest = min((data.restrict(train) for train, _ in folds.parts), key=_size)
     narrowed = estimator.backbones, estimator.algorithms, estimator.tasks
-    space = Space.for_data(smallest, template, *narrowed, encoder=encoder)
+    whole = trains_whole(data, judge, template)
+    space = Space.for_data(smallest, template, *narrowed, encoder=encoder, searches_length=whole)
     features = meta_features(data)
     # Whoever comes second waits for the first trials only for a while, so that nothing slow stands between here and there.
     warm = [] if estimator.warm_start_from is None else warm_settings(estimator.warm_start_from, features, space)
@@ -120,6 +121,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
         *(space, data, target, template, judge, tuple(estimator.objectives), seed),
         encoder=encoder,
         refits=bool(estimator.refit),
+        trains_whole=whole,
     )
     return study, objective
 

@@ -17,6 +17,7 @@ from metafe.contracts import (
     Categorical,
     Encoder,
     Float,
+    Int,
     InvalidInputError,
     InvalidParameterError,
     MetafeError,
@@ -33,13 +34,16 @@ from metafe.search.options import (
     KINDS,
     UNTRAINED,
     USUAL_LEARNING_RATE,
+    USUAL_LENGTH,
     Option,
     effective_parameters,
     limited,
     own_learning_rate,
+    own_length,
     plain,
     refusal,
 )
+from metafe.views import has_discriminants
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -50,6 +54,9 @@ Parameters = dict[str, Any]
 
 # The algorithms' own rates were chosen for typical data; what is best for one data set is seldom further away.
 LEARNING_RATE_SPREAD = 3.0
+# Where nothing held out ends a training, an eighth of what algorithms advise may do, and a third mostly does.
+LENGTH_SPREAD, FIRST_SHARE = 8, 3
+INPUTS = ("rows", "discriminants", "both")
 # Enough to see whether a task source can label rows.
 ROWS_TO_LABEL = 64
 
@@ -71,12 +78,14 @@ class Space:
     algorithms : tuple of tuple of Option
         For each source, those that can learn from its tasks.
     settings : tuple of str
-        Which of ``learning_rate`` and ``augment`` are searched.
+        Which of ``learning_rate``, ``augment``, ``inputs`` and ``max_steps`` are searched.
     augmentations : tuple of tuple of Option
         For each backbone, those that suit the rows that it encodes, one of which may take the place of ``"auto"``; empty
         where ``augment`` is not searched.
     untrained : dict of str to object
         What else an extractor needs whose backbone trains nothing.
+    seeing_discriminants : tuple of Option
+        Backbones whose networks may see discriminants in place of rows, or both.
     """
 
     backbones: tuple[Option, ...]
@@ -88,6 +97,7 @@ class Space:
     untrained: Parameters
     listed: tuple[Option, ...] = ()
     optimizer: str = "auto"
+    seeing_discriminants: tuple[Option, ...] = ()
 
     @classmethod
     def for_data(
@@ -98,6 +108,7 @@ class Space:
         algorithms: Any = None,
         tasks: Any = None,
         encoder: Encoder | None = None,
+        searches_length: bool = False,
     ) -> Space:
         """Collect the plugins that accept the data.
 
@@ -111,6 +122,8 @@ class Space:
             What to search, as `MetaFeatureSearchCV` takes it.
         encoder : Encoder or None, default=None
             What has made arrays of the rows, which may say what augmentations suit them.
+        searches_length : bool, default=False
+            Whether trials choose how long they train, since nothing is held out that tells.
 
         Returns
         -------
@@ -132,7 +145,7 @@ class Space:
         candidates["augment"] = Candidates("augment", _augmentations_of(encoder), named=False)
         while True:
             try:
-                return cls._of(candidates, data, template, encoder)
+                return cls._of(candidates, data, template, encoder, searches_length)
             except BrokenPluginError as error:
                 broken = candidates[error.parameter]
                 if broken.named:
@@ -147,6 +160,7 @@ class Space:
         data: TaskData,
         template: MetaFeatureExtractor,
         encoder: Encoder | None,
+        searches_length: bool,
     ) -> Space:
         backbones = candidates["backbone"]
         options = backbones.options(lambda backbone: _problem(data))
@@ -163,7 +177,8 @@ class Space:
         found = [option for option in found if suited[option] or not option.plugin.trains]
         if not found:
             raise InvalidParameterError(_nothing_left("backbone", data))
-        settings = tuple(name for name in ("learning_rate", "augment") if getattr(template, name) == "auto")
+        names = ("learning_rate", "augment", "inputs", *(("max_steps",) if searches_length else ()))
+        settings = tuple(name for name in names if getattr(template, name) == "auto")
         listed = tuple(option for option in found if _is_listed(option))
         # Where nothing else is left, those that could be listed are drawn.
         drawn = tuple(option for option in found if option not in listed) or listed
@@ -180,6 +195,9 @@ class Space:
             ),
             listed=listed if drawn != listed else (),
             optimizer=template.optimizer,
+            seeing_discriminants=tuple(o for o in drawn if o in rows and _has_discriminants(o, rows[o], data))
+            if "inputs" in settings
+            else (),
             untrained=_untrained(data, template),
         )
 
@@ -261,6 +279,7 @@ class Space:
                 for backbone, options in zip(self.backbones, self.augmentations, strict=True)
             },
             "settings": list(self.settings),
+            "seeing discriminants": [option.label for option in self.seeing_discriminants],
         }
 
     def to_json(self, parameters: Mapping[str, Any]) -> Parameters:
@@ -291,6 +310,8 @@ class Space:
         parameters |= source.parameters({}) if on_rows else _choose_values(chooser, source)
         parameters |= _choose_values(chooser, algorithm, suffix)
         parameters |= self._choose_settings(chooser, algorithm)
+        if backbone in self.seeing_discriminants:
+            parameters["inputs"] = chooser.value("inputs", "inputs", Categorical(list(INPUTS)), INPUTS[0])
         if "augment" in self.settings and not source.plugin.needs_augmentation:
             parameters |= self._choose_augmentation(chooser, backbone)
         return parameters
@@ -309,7 +330,19 @@ class Space:
             name = "learning_rate" if usual == USUAL_LEARNING_RATE else f"{algorithm.label}.learning_rate"
             around = Float(usual / LEARNING_RATE_SPREAD, usual * LEARNING_RATE_SPREAD, log=True)
             chosen["learning_rate"] = chooser.value(name, "learning_rate", around, usual)
+        if "max_steps" in self.settings:
+            longest = own_length(algorithm.plugin)
+            name = "max_steps" if longest == USUAL_LENGTH else f"{algorithm.label}.max_steps"
+            lengths = Int(max(1, longest // LENGTH_SPREAD), longest, log=True)
+            chosen["max_steps"] = chooser.value(name, "max_steps", lengths, longest)
         return chosen
+
+    def out_of_the_box(self, backbone: Option, algorithm: Option) -> Parameters:
+        """Return the settings to begin with of a network that is judged by folds alone: seen both ways, and quick."""
+        settings: Parameters = {"inputs": "both"} if backbone in self.seeing_discriminants else {}
+        if "max_steps" in self.settings:
+            settings["max_steps"] = max(1, own_length(algorithm.plugin) // FIRST_SHARE)
+        return settings
 
     def _choose_augmentation(self, chooser: Chooser, backbone: Option) -> Parameters:
         """Choose what "auto" takes as it is, nothing, or one augmentation with settings of its own."""
@@ -393,6 +426,10 @@ def _augmentations_of(encoder: Encoder | None) -> tuple[str, ...] | None:
     if encoder is None or encoder.default_augment is None:
         return None
     return (*encoder.default_augment, *encoder.further_augment)
+
+
+def _has_discriminants(option: Option, row: np.ndarray | None, data: TaskData) -> bool:
+    return row is not None and row.ndim == 1 and has_discriminants(option.plugin, data, row.shape)
 
 
 def _encoded_row(backbones: Candidates, backbone: Option, data: TaskData) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from metafe.contracts import Backbone, Context, Learner, MetaAlgorithm, PluginContractError, State, TaskData
 from metafe.training.checking import checked_features
-from metafe.training.input_beside import InputBeside, Scaling, fit_input_beside, rows_to_weigh
+from metafe.training.input_beside import InputBeside, fit_input_beside, rows_to_weigh
 from metafe.training.normalisation import Normaliser
 
 # Rows of more values, such as large images, are no features to judge by nearness.
@@ -118,7 +118,8 @@ class FeatureModel:
     algorithm : MetaAlgorithm
     learners : tuple of Learner
         In evaluation mode; of more than one, all made alike, the features stand side by side and predictions are their mean.
-    normaliser : Normaliser
+    normalisers : tuple of Normaliser
+        Of the rows that each learner takes.
     input_shape : tuple of int
         Shape of one encoded row.
     states : tuple of dict of str to Tensor
@@ -132,7 +133,7 @@ class FeatureModel:
     backbone: Backbone
     algorithm: MetaAlgorithm
     learners: tuple[Learner, ...]
-    normaliser: Normaliser
+    normalisers: tuple[Normaliser, ...]
     input_shape: tuple[int, ...]
     states: tuple[State, ...] = ()
     n_way: int = 0
@@ -146,9 +147,8 @@ class FeatureModel:
     @property
     def n_features(self) -> int:
         """Width of the features."""
-        return sum(learner.n_features for learner in self.learners) + (
-            0 if self.beside is None else math.prod(self.input_shape)
-        )
+        beside = 0 if self.beside is None else math.prod(self.beside.normaliser.shape_of(self.input_shape))
+        return sum(learner.n_features for learner in self.learners) + beside
 
     def transform(self, X: Any, device: torch.device) -> np.ndarray:
         """Return the features of raw rows, ``(n, n_features)`` float32, each computed as if it were alone."""
@@ -177,15 +177,15 @@ class FeatureModel:
         is_plain = type(backbone).encode is Backbone.encode or backbone.encode_is_view
         return is_plain and backbone.standardise != "none" and math.prod(self.input_shape) <= MOST_VALUES_BESIDE
 
-    def with_input(self, train: TaskData, scaling: Scaling, device: torch.device) -> FeatureModel:
+    def with_input(self, train: TaskData, normaliser: Normaliser, device: torch.device) -> FeatureModel:
         """Return the model with standardised rows beside its features.
 
         Parameters
         ----------
         train : TaskData
             Encoded training rows.
-        scaling : {"feature", "all"}
-            How rows are standardised.
+        normaliser : Normaliser
+            Of the rows.
         device : torch.device
 
         Returns
@@ -194,7 +194,7 @@ class FeatureModel:
         """
         learned = dataclasses.replace(self, beside=None)
         features = learned.transform_encoded(train.take(rows_to_weigh(train)), device)
-        return dataclasses.replace(learned, beside=fit_input_beside(train, features, scaling))
+        return dataclasses.replace(learned, beside=fit_input_beside(train, features, normaliser))
 
     def predict(self, X: Any, device: torch.device) -> np.ndarray:
         """Return the adapted learner's class scores or targets of raw rows, ``(n, n_outputs)``."""
@@ -220,15 +220,16 @@ class FeatureModel:
         -------
         FeatureModel
         """
-        support = self.normaliser(_as_tensor(encode_in_chunks(self.backbone, X)).to(device))
+        rows = _as_tensor(encode_in_chunks(self.backbone, X)).to(device)
         labels = torch.as_tensor(y).to(device)
 
-        def state_of(learner: Learner) -> State:
+        def state_of(learner: Learner, normaliser: Normaliser) -> State:
+            support = normaliser(rows)
             state = self.algorithm.adapt(learner.to(device).eval(), support, labels, n_way, Context(training=False))
             return {k: v.detach().cpu() for k, v in state.items()}
 
         with torch.no_grad():
-            return dataclasses.replace(self, states=tuple(map(state_of, self.learners)), n_way=n_way)
+            return dataclasses.replace(self, states=tuple(map(state_of, self.learners, self.normalisers)), n_way=n_way)
 
     def on_cpu(self) -> FeatureModel:
         """Return a copy whose weights are on the CPU, for pickling."""
@@ -242,10 +243,12 @@ class FeatureModel:
         states = [{k: v.to(device) for k, v in state.items()} for state in self.states or [{}] * len(learners)]
 
         def forward(rows: Tensor) -> list[Tensor]:
-            standardised = self.normaliser(rows)
             # no_grad, not inference_mode: what inference mode makes cannot enter an inner loop later.
             with torch.no_grad():
-                return [function(*adapted, standardised) for adapted in zip(learners, states, strict=True)]
+                return [
+                    function(learner, state, normaliser(rows))
+                    for learner, state, normaliser in zip(learners, states, self.normalisers, strict=True)
+                ]
 
         return forward
 

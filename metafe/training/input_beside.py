@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from metafe.contracts import TaskData
-from metafe.training.normalisation import Normaliser, fit_normaliser
+from metafe.training.normalisation import Normaliser
 
 Scaling = Literal["feature", "all"]
+# How rows stand beside features: standardised, or as the directions in which classes differ.
+Beside = Literal["feature", "all", "discriminants"]
 # Enough for the variance of rows and features.
 ROWS_TO_WEIGH = 1024
 
@@ -44,8 +46,8 @@ def rows_to_weigh(train: TaskData) -> np.ndarray:
     return np.sort(train.rows)[np.unique(chosen)]
 
 
-def fit_input_beside(train: TaskData, features: np.ndarray, scaling: Scaling) -> InputBeside:
-    """Standardise rows, and weigh them against features.
+def fit_input_beside(train: TaskData, features: np.ndarray, normaliser: Normaliser) -> InputBeside:
+    """Weigh standardised rows against features.
 
     Parameters
     ----------
@@ -53,14 +55,13 @@ def fit_input_beside(train: TaskData, features: np.ndarray, scaling: Scaling) ->
         Encoded training rows.
     features : ndarray of shape (n, n_features)
         Of `rows_to_weigh`.
-    scaling : {"feature", "all"}
-        Whether each column of flat rows has its own scale.
+    normaliser : Normaliser
+        Of the rows.
 
     Returns
     -------
     InputBeside
     """
-    normaliser = fit_normaliser(train, scaling)
     rows = normaliser(torch.as_tensor(train.take(rows_to_weigh(train)))).flatten(1).numpy()
     of_features, of_rows = (float(a.var(axis=0, dtype=np.float64).sum()) for a in (features, rows))
     # Features that are the same for every row leave all to the rows.

@@ -15,12 +15,14 @@ CHUNK_BYTES = 2**22
 
 @dataclass(frozen=True)
 class Normaliser:
-    """Subtract a mean and divide by a scale; both broadcast over rows.
+    """Subtract a mean and divide by a scale; both broadcast over rows. Where there is a projection, flatten rows and apply it.
 
     Parameters
     ----------
     mean, scale : Tensor of shape (*input_shape,) or (C, 1, 1, ...), or None
         float64 statistics; None only changes the type of rows.
+    projection : Tensor of shape (n_values, n_columns) or None, default=None
+        float32, from a flattened standardised row to what takes its place.
     wide : bool, default=False
         Whether float32 cannot hold the training rows exactly, so that the mean is subtracted in float64. A time stamp
         of 1.7e9 seconds keeps a resolution of two minutes in float32. It is the values that decide, not their type:
@@ -30,6 +32,7 @@ class Normaliser:
     mean: torch.Tensor | None = None
     scale: torch.Tensor | None = None
     wide: bool = False
+    projection: torch.Tensor | None = None
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Return the standardised rows of ``(b, *input_shape)``, of any numeric type, as float32."""
@@ -37,7 +40,12 @@ class Normaliser:
             return x.float()
         dtype = torch.float64 if self.wide else torch.float32
         mean, scale = self.mean.to(x.device, dtype), self.scale.to(x.device, dtype)
-        return (x.to(dtype) - mean).div_(scale).float()
+        standardised = (x.to(dtype) - mean).div_(scale).float()
+        return standardised if self.projection is None else standardised.flatten(1) @ self.projection.to(x.device)
+
+    def shape_of(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the shape of what becomes of a row."""
+        return row_shape if self.projection is None else (self.projection.shape[1],)
 
 
 def fit_normaliser(data: TaskData, how: str) -> Normaliser:
