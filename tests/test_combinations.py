@@ -133,7 +133,10 @@ def test_it_is_validated(source, algorithm):
         assert all(np.isfinite(line["score"]) for line in extractor.history_)
         # Sine waves are not made of the rows, which can be no baseline.
         if not isinstance(source, Sinusoid):
-            assert extractor.validation_["score"] == max(line["score"] for line in extractor.history_)
+            # Of few classes the last weights are kept, whatever they score.
+            scores = [line["score"] for line in extractor.history_]
+            kept = scores[-1] if source.name == "classes" else max(scores)
+            assert extractor.validation_["score"] == kept
 
 
 def test_every_built_in_plugin_is_in_the_grid():

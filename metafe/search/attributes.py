@@ -18,6 +18,8 @@ SCORE = "score"
 # for them.
 BASELINE = "baseline"
 GIVEN = "given_parameters"
+# Of the recipe that others have to beat, since it has been good on other data.
+OUT_OF_THE_BOX = "out_of_the_box"
 CHOSEN = "chosen"
 # Set when it begins: the extractor's parameters as JSON types, and the process that runs it.
 PARAMETERS = "parameters"

@@ -10,7 +10,7 @@ import numpy as np
 from optuna.trial import TrialState
 
 from metafe.contracts import Backbone, Encoder, TaskData
-from metafe.search.attributes import BASELINE, CHOSEN, GIVEN, PARAMETERS
+from metafe.search.attributes import BASELINE, CHOSEN, GIVEN, OUT_OF_THE_BOX, PARAMETERS
 from metafe.search.options import Option, effective_parameters
 from metafe.search.space import Parameters, Space, automatic_tasks
 
@@ -126,7 +126,11 @@ def enqueue_first(
     _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name not in SLOW})
     tried = _enqueue_new(study, space, space.list_settings(), tried)
     _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name in SLOW})
-    _enqueue_new(study, space, [*warm, *default_recipes(space, data, encoder)], tried)
+    tried = _enqueue_new(study, space, warm, tried)
+    recipes = default_recipes(space, data, encoder)
+    seen_both_ways = {OUT_OF_THE_BOX: True} if any(recipe.get("inputs") == "both" for recipe in recipes[:1]) else {}
+    tried = _enqueue_new(study, space, recipes[:1], tried, seen_both_ways)
+    _enqueue_new(study, space, recipes[1:], tried)
 
 
 def _enqueue_baselines(study: Study, space: Space, named: Mapping[str, Parameters]) -> None:
@@ -143,13 +147,18 @@ def _parameters_of(trial: FrozenTrial, space: Space) -> Parameters:
 
 
 def _enqueue_new(
-    study: Study, space: Space, settings: Sequence[Parameters], tried: list[Parameters]
+    study: Study,
+    space: Space,
+    settings: Sequence[Parameters],
+    tried: list[Parameters],
+    attributes: Mapping[str, Any] | None = None,
 ) -> list[Parameters]:
     """Enqueue what is not among the tried, each once, and return both: the same parameters give the same trial again."""
     for parameters in settings:
         if (spelt := effective_parameters(parameters)) not in tried:
             tried = [*tried, spelt]
-            _enqueue(study, space.fixed(parameters), {GIVEN: json.dumps(space.to_json(parameters))})
+            given = {GIVEN: json.dumps(space.to_json(parameters))} | dict(attributes or {})
+            _enqueue(study, space.fixed(parameters), given)
     return tried
 
 

@@ -27,7 +27,7 @@ def may_stand_beside(objective: Objective, parameters: Any) -> bool:
 
 
 def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> dict[Beside, Judged]:
-    """Judge features with the rows beside them, standardised and as discriminants, on the fresh episodes of every fold.
+    """Judge features with the rows beside them, flat ones as discriminants, on the fresh episodes of every fold.
 
     Parameters
     ----------
@@ -43,8 +43,9 @@ def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> dict
     """
     if not models[0].model_.takes_plain_rows:
         return {}
-    ways: list[Beside] = [objective.input_scaling, "discriminants"]
-    return {how: _judge_with(how, objective, models) for how in ways}
+    # Discriminants mislead less than columns; of images they are not known to.
+    how: Beside = "discriminants" if len(models[0].input_shape_) == 1 else objective.input_scaling
+    return {how: _judge_with(how, objective, models)}
 
 
 def _judge_with(how: Beside, objective: Objective, models: Sequence[TrialExtractor]) -> Judged:

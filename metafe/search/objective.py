@@ -305,7 +305,8 @@ class Objective:
         if not self._trains_several or trial.user_attrs.get("n_parameters", 0) > MOST_PARAMETERS_OF_SEVERAL:
             return {}
         n_fitting = np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of(trial)
-        fewest = 2 if self.parameters_of(trial).get("inputs", self.template.inputs) == "both" else 1
+        own = json.loads(trial.user_attrs.get(attribute.PARAMETERS, "{}"))
+        fewest = 2 if own.get("inputs", self.template.inputs) == "both" else 1
         return {"n_networks": int(np.clip(n_fitting, fewest, SEVERAL))}
 
     @property

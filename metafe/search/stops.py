@@ -54,7 +54,9 @@ class StopRules:
         self.trial = trial
         self.finished = self._complete()
         self.is_searched = objective.prunes and attribute.BASELINE not in trial.user_attrs
-        self.may_prune = self.is_searched and not isinstance(trial.study.pruner, NopPruner)
+        # What others have to beat is judged on all folds.
+        self.is_needed = not self.is_searched or attribute.OUT_OF_THE_BOX in trial.user_attrs
+        self.may_prune = not self.is_needed and not isinstance(trial.study.pruner, NopPruner)
         deadline = objective.deadline
         self.stop_at = None if deadline is None else deadline - objective.refit_seconds(self.finished)
 
@@ -67,10 +69,6 @@ class StopRules:
     def time_is_up(self) -> bool:
         """Whether no more is left than the refit takes."""
         return self.stop_at is not None and time.time() >= self.stop_at
-
-    def has_time_for(self, seconds: float) -> bool:
-        """Tell whether some more seconds leave what the refit takes."""
-        return self.stop_at is None or time.time() + seconds < self.stop_at
 
     def watch_first(self, metrics: Mapping[str, float]) -> bool:
         """Report a validation on the first fold; True ends the training."""
@@ -91,7 +89,7 @@ class StopRules:
         """Whether a trial is among the best of its kind so far, of which the finalists will be, or a baseline."""
         others = [t for t in self._finished_of_kind() if not attribute.is_baseline(t.user_attrs)]
         better = sum(attribute.score_of(t, self.objective.objectives) > score for t in others)
-        return attribute.BASELINE in self.trial.user_attrs or better < N_LEARNED
+        return self.is_needed or better < N_LEARNED
 
     def check_pace(self, seconds: float) -> None:
         """Prune a network of which a step and a validation take longer than a whole training may."""

@@ -41,7 +41,10 @@ class Normaliser:
         dtype = torch.float64 if self.wide else torch.float32
         mean, scale = self.mean.to(x.device, dtype), self.scale.to(x.device, dtype)
         standardised = (x.to(dtype) - mean).div_(scale).float()
-        return standardised if self.projection is None else standardised.flatten(1) @ self.projection.to(x.device)
+        if self.projection is None:
+            return standardised
+        # Rows may stand in tasks; the mean has as many axes as a row.
+        return standardised.flatten(-self.mean.ndim) @ self.projection.to(x.device)
 
     def shape_of(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of what becomes of a row."""

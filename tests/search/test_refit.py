@@ -126,9 +126,9 @@ def test_several_networks_are_left_the_time_that_they_need_and_no_more_than_thei
 )
 def test_as_many_networks_are_fitted_as_there_is_time_for(objective, left, n_networks):
     objective.deadline = 100.0 + left
-    assert objective.networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": n_networks}
+    assert objective._networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": n_networks}
     objective.deadline = None
-    assert objective.networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": 4}
+    assert objective._networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": 4}
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,10 @@ def test_as_many_networks_are_fitted_as_there_is_time_for(objective, left, n_net
 def test_a_winner_is_one_network_where_several_are_something_else(objective, change):
     for name, value in change.items():
         setattr(objective, name, value)
-    assert objective.networks_of_winner(finished(0.5, 1.0, 1.0)) == {}
+    assert objective._networks_of_winner(finished(0.5, 1.0, 1.0)) == {}
 
 
 def test_a_large_network_is_one(objective):
     winner = finished(0.5, 1.0, 1.0)
     winner.set_user_attr("n_parameters", 2e7 + 1)
-    assert objective.networks_of_winner(winner) == {}
+    assert objective._networks_of_winner(winner) == {}
