@@ -115,10 +115,34 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     ]
     rows.sort(key=lambda row: row.score, reverse=True)
     candidates = [row for row in rows if not row.is_baseline and (reference is None or row.surely_better)]
+    if reference is not None:
+        candidates = _better_than_out_of_the_box(candidates, [*learned, *baselines], objective)
     by_hand = next((row for row in rows if best_baseline is not None and row.trial == best_baseline.number), None)
     winner = max(candidates, key=lambda row: (row.class_gain, row.score)) if candidates else by_hand
     assert winner is not None, "without a baseline to beat, every finalist is a candidate"
     return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, trials))
+
+
+def _better_than_out_of_the_box(
+    candidates: list[Finalist], trials: Sequence[FrozenTrial], objective: Objective
+) -> list[Finalist]:
+    """Return those that are surely better than what is taken out of the box, where that may win; else this alone."""
+    by_number = {trial.number: trial for trial in trials}
+    first = next((row for row in candidates if _is_out_of_the_box(by_number[row.trial], row.concat_input)), None)
+    if first is None:
+        return candidates
+    reference = _judged_row(by_number[first.trial], first.concat_input)
+
+    def compared(row: Finalist) -> Finalist:
+        trial = by_number[row.trial]
+        return _finalist(trial, _judged_row(trial, row.concat_input), reference, objective, row.concat_input)
+
+    others = [row for row in candidates if row is not first and compared(row).surely_better]
+    return others or [first]
+
+
+def _is_out_of_the_box(trial: FrozenTrial, concat_input: Beside | None) -> bool:
+    return attribute.OUT_OF_THE_BOX in trial.user_attrs and concat_input == "discriminants"
 
 
 def _judged_alike(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -179,7 +203,9 @@ def choose_finalists(
     ]
     label_free = [t for t in baselines if is_label_free(t)]
     labelled = [t for t in baselines if not is_label_free(t)]
-    return contenders(learned), label_free, labelled
+    finalists = contenders(learned)
+    needed = [t for t in learned if attribute.OUT_OF_THE_BOX in t.user_attrs and t not in finalists]
+    return finalists + needed, label_free, labelled
 
 
 def name_of(trial: FrozenTrial, objective: Objective) -> str:
@@ -209,6 +235,10 @@ def _judged_beside(trial: FrozenTrial) -> dict[Beside, Judged]:
     }
 
 
+def _judged_row(trial: FrozenTrial, concat_input: Beside | None) -> Judged:
+    return _judged_afresh(trial) if concat_input is None else _judged_beside(trial)[concat_input]
+
+
 def _finalist(
     trial: FrozenTrial,
     judged: Judged,
@@ -226,6 +256,7 @@ def _finalist(
         return row
     gain = compare(judged.scores, reference.scores)
     network = Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
+    network = Learned.OUT_OF_THE_BOX if _is_out_of_the_box(trial, concat_input) else network
     learned = network if trains(objective.parameters_of(trial)) else Learned.NOTHING
     return replace(
         row,
