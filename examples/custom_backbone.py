@@ -58,7 +58,9 @@ def main():
     images = images.reshape(-1, 8, 8)
     novel = np.isin(labels, [0, 3, 9])
 
-    extractor = metafe.MetaFeatureExtractor("corrected-pixels", "protonet", augment=None, max_steps=200, random_state=0)
+    extractor = metafe.MetaFeatureExtractor(
+        "corrected-pixels", "protonet", augment=None, max_steps=200, patience=8, random_state=0
+    )
     extractor.set_params(backbone__depth=2).fit(images[~novel], labels[~novel])
 
     print(f"{extractor.backbone_} gives {extractor.n_features_out_} features")

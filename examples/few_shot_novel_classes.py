@@ -38,7 +38,9 @@ def main():
     images = images.reshape(-1, 8, 8)
     for kept_out in ([2, 5, 8], [1, 4, 7]):
         novel = np.isin(labels, kept_out)
-        extractor = MetaFeatureExtractor(CorrectedPixels(), "protonet", augment=None, max_steps=200, random_state=0)
+        extractor = MetaFeatureExtractor(
+            CorrectedPixels(), "protonet", augment=None, max_steps=200, patience=8, random_state=0
+        )
         extractor.fit(images[~novel], labels[~novel])
         print(f"learned from the digits {extractor.classes_.tolist()}, judged on {kept_out}")
         compare(extractor, images[novel], labels[novel])

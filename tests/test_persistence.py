@@ -181,7 +181,7 @@ def test_a_loaded_extractor_is_the_same(fitted: Any, saved: Saved, name: str) ->
 
 
 def test_every_part_of_a_model_is_known_to_saving() -> None:
-    known = {"backbone", "algorithm", "learners", "normaliser", "input_shape", "states", "n_way", "beside"}
+    known = {"backbone", "algorithm", "learners", "normalisers", "input_shape", "states", "n_way", "beside"}
     assert set(FeatureModel.__dataclass_fields__) == known, "metafe.persistence.contents must save the new part"
 
 

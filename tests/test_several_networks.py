@@ -13,6 +13,7 @@ from torch import nn
 
 from metafe import FewShotClassifier, fitting, load
 from metafe.algorithms import MAML, ProtoNet
+from metafe.backbones import PLDA
 from metafe.contracts import InvalidParameterError, MetafeWarning, Seeds, TrainingInterruptedWarning
 from metafe.fitting import Recipe
 from metafe.training.trainer import Outcome
@@ -89,7 +90,7 @@ def test_each_adapts_and_their_predictions_are_averaged(small, digits, algorithm
     assert scores.shape == (len(new), 3)
     of_each = []
     for learner, state in zip(adapted.model_.learners, adapted.model_.states, strict=True):
-        rows = adapted.model_.normaliser(torch.as_tensor(new))
+        rows = adapted.model_.normalisers[0](torch.as_tensor(new))
         of_each.append(two.model_.algorithm.predict(learner, state, rows).detach().numpy())
     assert not np.allclose(*of_each, atol=1e-3)
     np.testing.assert_allclose(scores, np.mean(of_each, axis=0), rtol=1e-4, atol=1e-4)
@@ -193,7 +194,7 @@ def test_they_share_the_time_that_there_is(monkeypatch, taken, given):
     now, asked = [0.0], []
     monkeypatch.setattr(fitting, "time", SimpleNamespace(perf_counter=lambda: now[0]))
 
-    def trained(recipe):
+    def trained(recipe, view):
         now[0] += taken[len(asked)]
         asked.append(recipe.seconds)
         return nn.Linear(1, 1), Outcome()
@@ -208,9 +209,53 @@ def test_they_share_the_time_that_there_is(monkeypatch, taken, given):
         seconds=12.0,
         n_networks=3,
     )
-    learners, _ = fitting._train_all(recipe, trained)
+    learners, views, _ = fitting._train_all(recipe, trained)
     assert asked == given
-    assert len(learners) == len(given)
+    assert len(learners) == len(views) == len(given)
+
+
+@pytest.mark.parametrize("inputs", ["discriminants", "both"])
+def test_they_see_rows_by_what_tells_classes_apart(small, digits, tmp_path, inputs):
+    X, y = digits
+    settings = BRIEFLY | {"refit": False, "inputs": inputs, "concat_input": "discriminants"}
+    fitted = small(**settings).fit(X, y)
+    rows = small(**BRIEFLY, refit=False).fit(X, y).transform(X)
+    features, n = fitted.transform(X), rows.shape[1]
+    n_networks = len(fitted.model_.learners)
+    assert n_networks == (2 if inputs == "both" else 1)
+    assert np.array_equal(features[:, :n], rows) == (inputs == "both")
+    train = X[np.isin(y, fitted.classes_)]
+    discriminants = PLDA().fit(train, y, Seeds(0)).encode(X).shape[1]
+    assert abs(features.shape[1] - n * n_networks - discriminants) <= 2
+    fitted.save(tmp_path / "saved")
+    np.testing.assert_array_equal(load(tmp_path / "saved").transform(X), features)
+    one_by_one = np.concatenate([fitted.transform(X[i : i + 1]) for i in range(5)])
+    np.testing.assert_array_equal(one_by_one, features[:5])
+    adapted = fitted.adapt(X[:6], np.arange(6) % 3)
+    assert adapted.predict_adapted(X).shape == (len(X), 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"inputs": "columns"}, "inputs must be one of"),
+        ({"inputs": "both", "n_networks": 1}, "n_networks of at least 2"),
+        ({"concat_input": "rows"}, "concat_input must be one of"),
+    ],
+)
+def test_what_they_may_see(small, digits, settings, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        small(**settings).fit(*digits)
+
+
+def test_continuous_targets_have_no_discriminants(small, digits):
+    X, _ = digits
+    for settings, message in (
+        ({"inputs": "both"}, "inputs with discriminants"),
+        ({"concat_input": "discriminants"}, "needs classes"),
+    ):
+        with pytest.raises(InvalidParameterError, match=message):
+            small(algorithm="supervised", **BRIEFLY, **settings).fit(X, X[:, 20] + 0.5)
 
 
 @pytest.mark.parametrize("n_networks", [0, -1, 1.5, "many", True, None])

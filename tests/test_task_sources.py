@@ -548,6 +548,7 @@ class TestEpisodesInsideAGroup:
         batches = ClassTasks(n_way=3, within_groups=1.0).draw(self.stores(), 50, 0, SEEDS)
         assert {batch.n_way for batch in batches} == {2, 3}
 
+    @pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
     def test_groups_of_one_class_are_mixed_and_that_is_said(self, small):
         X, y = np.random.default_rng(0).normal(size=(80, 3)), np.repeat(np.arange(8), 10)
         with pytest.warns(

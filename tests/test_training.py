@@ -224,7 +224,7 @@ class TestBatchNormalisation:
         model = extractor.model_
         _, linear, norm, *_ = model.learner.backbone
         with torch.no_grad():
-            activations = linear(model.normaliser(torch.tensor(X.copy())))
+            activations = linear(model.normalisers[0](torch.tensor(X.copy())))
         torch.testing.assert_close(norm.running_mean, activations.mean(0), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(norm.running_var, activations.var(0), rtol=1e-4, atol=1e-5)
 

@@ -44,7 +44,7 @@ def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> dict
     if not models[0].model_.takes_plain_rows:
         return {}
     # Discriminants mislead less than columns; of images they are not known to.
-    how: Beside = "discriminants" if len(models[0].input_shape_) == 1 else objective.input_scaling
+    how: Beside = "discriminants" if len(models[0].model_.input_shape) == 1 else objective.input_scaling
     return {how: _judge_with(how, objective, models)}
 
 

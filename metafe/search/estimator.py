@@ -96,9 +96,10 @@ class MetaFeatureSearchCV(TransformerMixin, BaseEstimator):
         The winner, fitted on all rows.
     best_params_ : dict
         Its parameters: ``MetaFeatureExtractor().set_params(**best_params_)`` makes it again. Of a network, which is trained
-        on all rows in the end, ``validation_fraction`` is 0 and ``max_steps`` the number that did best in the folds; with
-        one objective, the few-shot score, ``n_networks`` is four, or as many of them as there is time for.
-        ``concat_input`` is among them where the rows stand beside what was learned, since classes are too few to trust that alone.
+        on all rows in the end, ``validation_fraction`` is 0; ``max_steps`` is the number that did best in the folds, or, where
+        classes are so few that trainings in the folds hold none out, what the trial has chosen. With one objective, the
+        few-shot score, ``n_networks`` is four, or as many of them as there is time for. ``concat_input`` is among them where the
+        rows stand beside what was learned, since classes are too few to trust that alone.
     best_score_ : float
         Its mean score over the folds, without the rows beside it.
     best_index_ : int

@@ -97,7 +97,8 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     Finals
         A trial may win, alone or with the rows beside its features, if its gain over the best baseline is surely above zero over
         episodes, and over held-out classes (`Finalist.class_low`). Of those that may, the one does whose gain over classes is
-        at least the most (`Finalist.class_gain`); without any, the best baseline. Of the baselines that no label has a part in,
+        at least the most (`Finalist.class_gain`); without any, the best baseline. Where what is taken out of the box may win, by its
+        mean over classes, the others have to be surely better than that too. Of the baselines that no label has a part in,
         the best is that on episodes over all classes. One that
         learns from labels is the best baseline only where it is better than that by the same rule.
     """
@@ -117,7 +118,9 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     candidates = [row for row in rows if not row.is_baseline and (reference is None or row.surely_better)]
     if reference is not None:
         candidates = _better_than_out_of_the_box(candidates, [*learned, *baselines], objective)
-    by_hand = next((row for row in rows if best_baseline is not None and row.trial == best_baseline.number), None)
+    by_hand = next(
+        (row for row in rows if best_baseline and row.is_baseline and row.trial == best_baseline.number), None
+    )
     winner = max(candidates, key=lambda row: (row.class_gain, row.score)) if candidates else by_hand
     assert winner is not None, "without a baseline to beat, every finalist is a candidate"
     return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, trials))

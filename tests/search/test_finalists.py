@@ -112,9 +112,12 @@ def test_the_rows_stand_beside_a_network_that_few_classes_speak_for(objective, j
     judged_as({0: 0.6, 1: 0.7}, {1: [-spread, spread] * 4})
     beside = trial(1, 0.7)
     beside.user_attrs |= {
-        attribute.BESIDE: "all",
-        attribute.BESIDE_SCORES: attribute.packed(np.full(N_EPISODES, 0.68) + 0.001 * np.arange(N_EPISODES) % 0.01),
-        attribute.BESIDE_CLASS_SCORES: attribute.packed(0.68 + spread * np.array([-1.0, 1.0] * 4)),
+        attribute.BESIDE: {
+            "all": {
+                "scores": attribute.packed(np.full(N_EPISODES, 0.68) + 0.001 * np.arange(N_EPISODES) % 0.01),
+                "class_scores": attribute.packed(0.68 + spread * np.array([-1.0, 1.0] * 4)),
+            }
+        }
     }
     finals = judge_finalists([trial(0, 0.6, "LDA"), beside], objective)
     if winner == "none wins":
@@ -223,6 +226,24 @@ def test_episodes_over_all_classes_are_drawn_once(brief, blobs, monkeypatch):
     monkeypatch.setattr("metafe.search.judging.Validator", Counting)
     brief(n_trials=3).fit(*blobs)
     assert drawn.count(8) == 1
+
+
+@pytest.mark.parametrize(("gain_of_other", "winner"), [(0.0, 1), (0.2, 2)])
+def test_what_is_taken_out_of_the_box_wins_by_its_mean_and_others_have_to_beat_it(
+    objective, judged_as, gain_of_other, winner
+):
+    def noisy(mean):
+        return attribute.packed(np.full(N_EPISODES, mean) + 0.001 * (np.arange(N_EPISODES) % 2))
+
+    judged_as({0: 0.6, 1: 0.5, 2: 0.65 + gain_of_other}, {2: [-0.01, 0.01] * 4})
+    first = trial(1, 0.5)
+    spread = 0.62 + 0.3 * np.array([-1.0, 1.0] * 4)
+    first.user_attrs |= {
+        attribute.OUT_OF_THE_BOX: True,
+        attribute.BESIDE: {"discriminants": {"scores": noisy(0.62), "class_scores": attribute.packed(spread)}},
+    }
+    finals = judge_finalists([trial(0, 0.6, "LDA"), first, trial(2, 0.7)], objective)
+    assert finals.winner.trial == winner
 
 
 def test_the_same_parameters_are_judged_once(objective):

@@ -140,7 +140,8 @@ def test_a_trial_keeps_what_it_is_worth(brief, blobs):
 
 
 def test_learned_trials_report_their_validations_and_then_the_first_fold(brief, blobs):
-    search = brief(n_trials=BASELINES + 1, pruner=None).fit(*blobs)
+    extractor = template(backbone="mlp", algorithm="protonet", patience=8)
+    search = brief(extractor=extractor, n_trials=BASELINES + 1, pruner=None).fit(*blobs)
     reports = search.study_.trials[-1].intermediate_values
     assert sorted(reports) == [0, 5, 10, 15, 20, 21]
     assert reports[21] == search.study_.trials[-1].user_attrs[attribute.FOLD_SCORES][0]
@@ -204,13 +205,16 @@ def test_what_was_too_slow_is_tried_again_with_more_time(brief, blobs):
 def test_a_training_is_pruned_as_it_goes_where_it_holds_out_enough_classes(brief, blobs, monkeypatch, fewest):
     """Trainings of eight steps, none of whose reports is that of a twentieth of it."""
     monkeypatch.setattr("metafe.search.objective.FEWEST_TO_TELL_EARLY", fewest)
-    search = brief(extractor=template(max_steps=8, learning_rate="auto"), backbones="mlp", algorithms="protonet")
+    search = brief(
+        extractor=template(max_steps=8, learning_rate="auto", patience=8), backbones="mlp", algorithms="protonet"
+    )
     search.set_params(n_trials=BASELINES + 12).fit(*blobs)
     ended = [t for t in search.study_.trials if t.state.name == "PRUNED"]
     assert any(max(t.intermediate_values) < 20 for t in ended) == (not fewest)
 
 
-def test_a_verdict_says_that_all_were_too_slow(brief, blobs):
+def test_a_verdict_says_that_all_were_too_slow(brief, blobs, monkeypatch):
+    monkeypatch.setattr("metafe.search.objective.may_stand_beside", lambda objective, parameters: False)
     search = brief(extractor=template(), backbones="slow-in-search", algorithms="protonet", timeout=10)
     search.set_params(n_trials=BASELINES + 1).fit(*blobs)
     assert "no other trial was finished (1 too slow for the timeout)" in search.verdict_

@@ -26,7 +26,6 @@ from metafe.contracts import (
 )
 from metafe.search import attributes as attribute
 from metafe.search import finalists
-from metafe.search.objective import Objective
 from metafe.search.report import write_report
 from metafe.training.probe import Comparison
 from metafe.training.trust import Learned
@@ -70,22 +69,17 @@ def test_the_winner_can_be_made_again(found, blobs):
     np.testing.assert_array_equal(again.transform(X), found.transform(X))
 
 
-def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, blobs, monkeypatch):
+@pytest.mark.parametrize("patience", ["auto", 8])
+def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, blobs, monkeypatch, patience):
     monkeypatch.setattr(Learned, "least_gain", lambda self, gains: 1.0)
     monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
-    fitted = []
-    fit = Objective.fit
-    monkeypatch.setattr(Objective, "fit", lambda self, *given: fitted.append(given) or fit(self, *given))
-    extractor = MetaFeatureExtractor(max_steps=4, device="cpu")
+    extractor = MetaFeatureExtractor(max_steps=4, device="cpu", patience=patience)
     found = brief(backbones=["mlp"], algorithms="protonet", extractor=extractor, n_trials=10).fit(*blobs)
     steps = found.study_.trials[found.best_index_].user_attrs[attribute.BEST_STEPS]
-    assert len(steps) == found.n_splits_
-    again = [p["max_steps"] for p, *_ in fitted if "tasks" in p and p.get("validation_fraction") == 0.0]
-    assert steps in [again[i : i + len(steps)] for i in range(0, len(again), len(steps))]
-    assert (found.best_params_["validation_fraction"], found.best_params_["max_steps"]) == (
-        0.0,
-        round(np.median(steps)),
-    )
+    # Nothing is held out of few classes in a fold, unless the user is patient by a number.
+    assert len(steps) == (0 if patience == "auto" else found.n_splits_)
+    assert found.best_params_["validation_fraction"] == 0.0
+    assert found.best_params_.get("max_steps") == (round(np.median(steps)) if steps else None)
     model = found.best_estimator_.model_
     assert model.learner.problem.n_classes == len(np.unique(blobs[1]))
     # As many as a search trains where nothing limits its time.
@@ -97,8 +91,8 @@ def test_a_winner_beside_the_rows_can_be_made_again(brief, blobs, monkeypatch, t
     monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
     X, y = blobs
     found = brief(backbones=["mlp"], extractor=MetaFeatureExtractor(max_steps=4, device="cpu"), n_trials=8).fit(X, y)
-    assert found.best_params_["concat_input"] in ("feature", "all")
-    assert "beside the rows" in found.verdict_
+    assert found.best_params_["concat_input"] == "discriminants"
+    assert "beside discriminants" in found.verdict_
     again = MetaFeatureExtractor(max_steps=4, device="cpu").set_params(**found.best_params_)
     again.set_params(random_state=found.best_estimator_.random_state).fit(X, y)
     np.testing.assert_array_equal(again.transform(X), found.transform(X))

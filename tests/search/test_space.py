@@ -386,7 +386,7 @@ def test_the_description_depends_on_what_is_searched():
 def test_default_recipes_are_those_of_the_extractor():
     data = rows_of()
     first = default_recipes(space_of(data), data)[0]
-    assert first == {"backbone": "mlp", "tasks": "classes", "algorithm": "protonet"}
+    assert first == {"backbone": "mlp", "tasks": "classes", "algorithm": "protonet", "inputs": "both"}
 
 
 def _names_of_baselines(data):

@@ -102,7 +102,7 @@ def test_a_study_that_goes_on_tries_what_it_has_not_tried(earlier, tmp_path):
     X, y = table(150, 6, 7, seed=1)
     begun = search(X, y, storage=tmp_path / "study.log")
     n_before = len(begun.study_.trials)
-    known = {"backbone": "mlp", "algorithm": "protonet", "tasks": "classes"}
+    known = {"backbone": "mlp", "algorithm": "protonet", "tasks": "classes", "inputs": "both"}
     found = study_of(earlier.study_.user_attrs[META_FEATURES], known, known | {"backbone__width": 33})
     for n_trials in (9, 10):
         begun.set_params(warm_start_from=found, n_trials=n_trials).fit(X, y)
