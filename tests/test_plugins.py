@@ -424,6 +424,7 @@ class Tracker:
         self.calls.append(("finished", len(extractor.history_), extractor.transform(np.zeros((1, 6))).shape))
 
 
+@pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
 def test_life_cycle_hooks_are_called_in_order(shared, small, blobs):
     tracker = Tracker()
     shared.manager.register(tracker, name="test-tracker")
@@ -434,6 +435,7 @@ def test_life_cycle_hooks_are_called_in_order(shared, small, blobs):
     assert finished == ("finished", 4, (1, fitted.n_features_out_))
 
 
+@pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
 def test_a_tracker_that_fails_is_named_and_costs_no_fit(shared, small, blobs):
     class Failing:
         @metafe.hookimpl
