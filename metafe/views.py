@@ -11,7 +11,7 @@ import torch
 
 from metafe.backbones import PLDA
 from metafe.contracts import Backbone, InvalidParameterError, Seeds, TaskData
-from metafe.training.feature_model import MOST_VALUES_BESIDE
+from metafe.training.feature_model import takes_plain_rows
 from metafe.training.input_beside import Beside
 from metafe.training.normalisation import Normaliser, fit_normaliser
 
@@ -31,9 +31,7 @@ def has_discriminants(backbone: Backbone, train: TaskData, input_shape: tuple[in
     input_shape : tuple of int
         Of an encoded row.
     """
-    is_plain = type(backbone).encode is Backbone.encode or backbone.encode_is_view
-    small = math.prod(input_shape) <= MOST_VALUES_BESIDE
-    return train.kind == "classification" and is_plain and small and backbone.standardise != "none"
+    return train.kind == "classification" and takes_plain_rows(backbone, input_shape)
 
 
 def fit_view(view: View, backbone: Backbone, train: TaskData, seeds: Seeds) -> Normaliser:

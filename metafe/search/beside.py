@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from sklearn.utils import _safe_indexing
 
 from metafe.contracts import Seeds
 from metafe.search.judging import Judge, Judged
 from metafe.search.options import trains
 from metafe.training.feature_model import FeatureModel, encode_in_chunks
-from metafe.training.input_beside import Beside, Scaling
+from metafe.training.input_beside import Beside
 from metafe.views import fit_beside
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ def judge_beside(objective: Objective, models: Sequence[TrialExtractor]) -> dict
     if not models[0].model_.takes_plain_rows:
         return {}
     # Discriminants mislead less than columns; of images they are not known to.
-    how: Beside = "discriminants" if len(models[0].model_.input_shape) == 1 else objective.input_scaling
+    how: Beside = "discriminants" if len(models[0].model_.input_shape) == 1 else "feature"
     return {how: _judge_with(how, objective, models)}
 
 
@@ -57,17 +56,6 @@ def _judge_with(how: Beside, objective: Objective, models: Sequence[TrialExtract
             for fold, (extractor, model) in enumerate(zip(models, joined, strict=True))
         ]
     )
-
-
-def best_scaling(objective: Objective) -> Scaling:
-    """Return how rows are standardised best, by episodes over all classes, since no label has a part in it."""
-    if np.ndim(objective.data.x) != 2:
-        return "feature"
-    all_on_one, each_on_its_own = (
-        objective.score_on_all({"backbone": "identity", "backbone__scaling": scaling} | objective.space.untrained)
-        for scaling in ("all", "feature")
-    )
-    return "all" if all_on_one > each_on_its_own else "feature"
 
 
 def _with_input(how: Beside, objective: Objective, extractor: TrialExtractor, fold: int) -> FeatureModel:

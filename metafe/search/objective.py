@@ -28,7 +28,7 @@ from metafe.plugins import notify
 from metafe.refitting import SEVERAL
 from metafe.search import attributes as attribute
 from metafe.search.baselines import STANDARDISED, is_label_free
-from metafe.search.beside import best_scaling, judge_beside, may_stand_beside
+from metafe.search.beside import judge_beside, may_stand_beside
 from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
 from metafe.search.options import effective_parameters
 from metafe.search.space import Parameters, Space
@@ -36,7 +36,7 @@ from metafe.search.standings import contenders
 from metafe.search.stops import StopRules, StorageTroubleError, TrialCutOffError, TrialFailedError
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
-from metafe.training.input_beside import Beside, Scaling
+from metafe.training.input_beside import Beside
 
 Watch = Callable[[Mapping[str, float]], bool]
 OnPace = Callable[[float], None]
@@ -350,11 +350,6 @@ class Objective:
             return True
         n_classes = min(len(self.data.restrict(train).classes) for train, _ in self.judge.folds.parts)
         return n_classes * self.template.validation_fraction >= FEWEST_TO_TELL_EARLY
-
-    @cached_property
-    def input_scaling(self) -> Scaling:
-        """How rows are standardised that stand beside features."""
-        return best_scaling(self)
 
     def _parameters(self, trial: Trial) -> Parameters:
         given = trial.user_attrs.get(attribute.GIVEN)

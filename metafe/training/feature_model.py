@@ -107,6 +107,12 @@ def encode_in_chunks(backbone: Backbone, X: Any) -> np.ndarray:
     return np.concatenate(parts)
 
 
+def takes_plain_rows(backbone: Backbone, input_shape: tuple[int, ...]) -> bool:
+    """Tell whether the rows that a network takes are features themselves: neither encoded by the backbone, nor too large."""
+    is_plain = type(backbone).encode is Backbone.encode or backbone.encode_is_view
+    return is_plain and backbone.standardise != "none" and math.prod(input_shape) <= MOST_VALUES_BESIDE
+
+
 @dataclass(frozen=True)
 class FeatureModel:
     """Everything that turns raw rows into features.
@@ -172,10 +178,8 @@ class FeatureModel:
 
     @property
     def takes_plain_rows(self) -> bool:
-        """Whether the rows that the network takes are features themselves: neither encoded by the backbone, nor too large."""
-        backbone = self.backbone
-        is_plain = type(backbone).encode is Backbone.encode or backbone.encode_is_view
-        return is_plain and backbone.standardise != "none" and math.prod(self.input_shape) <= MOST_VALUES_BESIDE
+        """Whether the rows that the network takes are features themselves."""
+        return takes_plain_rows(self.backbone, self.input_shape)
 
     def with_input(self, train: TaskData, normaliser: Normaliser, device: torch.device) -> FeatureModel:
         """Return the model with standardised rows beside its features.
