@@ -80,6 +80,8 @@ class Recipe:
         Told before the first validation how many seconds it and a step take at the least; may raise.
     seconds : float or None
         Longest training in time.
+    watched : TaskData or None
+        Where no rows are kept out, those that validations show a score of; nothing is chosen by them.
     judge : TaskSource or None
         What splits the data and makes the meta-validation tasks, judged by the features that `transform` gives, so that
         fits with other sources and algorithms can be compared; None leaves both to ``source``.
@@ -113,6 +115,7 @@ class Recipe:
     on_validation: Callable[[Mapping[str, float]], bool | None] | None = None
     on_pace: Callable[[float], None] | None = None
     seconds: float | None = None
+    watched: TaskData | None = None
     judge: TaskSource | None = None
     concat_input: Beside | None = None
     rows_are_features: bool = True
@@ -151,7 +154,7 @@ class Recipe:
     def _of_further(self, name: str) -> Recipe:
         """Return that of another training of the same run, which has a checkpoint of its own and reports to nobody."""
         checkpoint = None if self.checkpoint is None else self.checkpoint.inside(name)
-        return dataclasses.replace(self, checkpoint=checkpoint, on_validation=None, on_pace=None)
+        return dataclasses.replace(self, checkpoint=checkpoint, on_validation=None, on_pace=None, watched=None)
 
 
 @dataclass(frozen=True)
@@ -245,7 +248,7 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
     encoded = train.with_x(x)
     input_shape = tuple(int(n) for n in x.shape[1:])
     problem = _problem(recipe, encoded, input_shape)
-    validator = _validator(recipe, valid, x)
+    validator, watcher = (_validator(recipe, rows, x) for rows in (valid, recipe.watched))
     normalisers = {view: fit_view(view, backbone, encoded, recipe.seeds) for view in recipe.views}
 
     def trained(recipe: Recipe, view: View) -> tuple[Learner, Outcome]:
@@ -254,7 +257,7 @@ def fit_model(recipe: Recipe, data: TaskData, train: TaskData, valid: TaskData |
         augmenter = Augmenter(_augmentations(recipe, own), own.input_shape, own.n_classes)
         own = dataclasses.replace(own, n_classes=augmenter.n_classes_with_views)
         learner = _build_learner(recipe, backbone, encoded, normaliser, own)
-        return learner, _train(recipe, learner, encoded, validator, normaliser, augmenter)
+        return learner, _train(recipe, learner, encoded, validator, watcher, normaliser, augmenter)
 
     learners, views, outcome = _train_all(recipe, trained)
     of_each = tuple(normalisers[view] for view in views)
@@ -456,6 +459,7 @@ def _train(
     learner: Learner,
     train: TaskData,
     validator: Validator | None,
+    watcher: Validator | None,
     normaliser: Normaliser,
     augmenter: Augmenter,
 ) -> Outcome:
@@ -478,6 +482,7 @@ def _train(
         checkpoint=recipe.checkpoint,
         verbose=recipe.verbose,
         seconds=recipe.seconds,
+        watcher=watcher if recipe.watched is not None else None,
         on_validation=recipe.on_validation,
         on_pace=recipe.on_pace,
     )

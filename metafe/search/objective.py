@@ -64,15 +64,21 @@ MOST_PARAMETERS_OF_SEVERAL = 20_000_000
 class TrialExtractor(MetaFeatureExtractor):
     """An extractor of a trial, which says how its training goes and is judged on the same tasks as all others."""
 
-    def prepare(self, judge: Any, watch: Watch, on_pace: OnPace | None, seconds: float | None) -> TrialExtractor:
-        """Set what makes meta-validation tasks, what hears of each validation and of the pace, and how long training may take."""
-        self._search_judge, self._watch, self._on_pace, self._seconds = judge, watch, on_pace, seconds
+    def prepare(
+        self, judge: Any, watch: Watch, on_pace: OnPace | None, seconds: float | None, watched: TaskData | None
+    ) -> TrialExtractor:
+        """Set what makes meta-validation tasks, what hears of each validation and of the pace, how long training may take.
+
+        Where no rows are held out, validations show a score of those that are watched.
+        """
+        own = {"judge": judge, "on_pace": on_pace, "seconds": seconds, "watched": watched}
+        self._search_watch, self._search_recipe = watch, own
         return self
 
     def fit_rows(self, data: TaskData, target: Target, encoder: Encoder | None) -> TrialExtractor:
         """Fit on the rows in use of checked data, which an encoder may have made."""
         self._fit_data(data, target, Decisions(encoder=encoder))
-        del self._search_judge, self._watch, self._on_pace, self._seconds
+        del self._search_watch, self._search_recipe
         return self
 
     def features(self, x: Any, rows: np.ndarray) -> np.ndarray:
@@ -89,9 +95,8 @@ class TrialExtractor(MetaFeatureExtractor):
 
         recipe = super()._recipe(decisions, data)
         self._max_steps = recipe.settings.max_steps
-        own = {"judge": self._search_judge, "on_pace": self._on_pace, "seconds": self._seconds}
         # As few as see rows in each way that is asked for.
-        return dataclasses.replace(recipe, **own, refit=False, n_networks="auto")
+        return dataclasses.replace(recipe, **self._search_recipe, refit=False, n_networks="auto")
 
     best_steps: int | None = None
     """Longest training that does best on what was held out for that; None where nothing was."""
@@ -103,7 +108,7 @@ class TrialExtractor(MetaFeatureExtractor):
         return steps / self._max_steps if steps else 1.0
 
     def _validated(self, metrics: Mapping[str, float]) -> bool:
-        return self._watch(metrics)
+        return self._search_watch(metrics)
 
     def _judge(self, learned: Fitted, recipe: Recipe, data: TaskData) -> Fitted:
         # The search itself compares with the standardised rows, on all folds.
@@ -257,8 +262,12 @@ class Objective:
 
     def fit(self, parameters: Parameters, fold: int, watch: Watch, on_pace: OnPace | None = None) -> TrialExtractor:
         """Fit an extractor on the training rows of a fold."""
-        data = self.data.restrict(self.judge.folds.parts[fold][0])
-        return self._fit(parameters | (WHOLE if self.trains_whole else {}), data, watch, on_pace)
+        train, test = map(self.data.restrict, self.judge.folds.parts[fold])
+        if not self.trains_whole:
+            return self._fit(parameters, train, watch, on_pace)
+        # Others report to nobody; a scorer of the user's may do with fewer rows than an episode has.
+        has_watcher = fold == 0 and not self.judge.source.accepts(test)
+        return self._fit(parameters | WHOLE, train, watch, on_pace, test if has_watcher else None)
 
     def score_on_all(self, parameters: Parameters) -> float:
         """Return the score over all classes of what no label has a part in, fitted on all rows; judged once."""
@@ -270,14 +279,19 @@ class Objective:
         return self._scores_on_all[key]
 
     def _fit(
-        self, parameters: Parameters, data: TaskData, watch: Watch, on_pace: OnPace | None = None
+        self,
+        parameters: Parameters,
+        data: TaskData,
+        watch: Watch,
+        on_pace: OnPace | None = None,
+        watched: TaskData | None = None,
     ) -> TrialExtractor:
         extractor = TrialExtractor(**self.template.get_params(deep=False))
         extractor.set_params(**parameters, random_state=self.seed, verbose=0, checkpoint=None)
         with warnings.catch_warnings():
             # A trial that is not good says so by its score.
             warnings.simplefilter("ignore")
-            extractor.prepare(self.judge.source, watch, on_pace, self.fold_seconds)
+            extractor.prepare(self.judge.source, watch, on_pace, self.fold_seconds, watched)
             return extractor.fit_rows(data, self.target, self.encoder)
 
     def parameters_of(self, trial: FrozenTrial) -> Parameters:
@@ -346,6 +360,8 @@ class Objective:
     @cached_property
     def can_tell_early(self) -> bool:
         """Whether a training holds out so many classes that they tell what is good while it goes on."""
+        if self.trains_whole:
+            return False
         if self.data.kind != "classification":
             return True
         n_classes = min(len(self.data.restrict(train).classes) for train, _ in self.judge.folds.parts)

@@ -118,6 +118,8 @@ class Trainer:
     seconds : float or None, default=None
         Longest training in time, from here on where a checkpoint is gone on from. Validations and the schedule of the learning rate then go by steps or by time, whichever is
         further, and fewer where they would take much of the time.
+    watcher : Validator or None, default=None
+        Without a validator, what validations show a score of, which nothing is chosen by.
     on_validation : callable, default=None
         Called with the metrics of each validation, and with the ``share`` of the training that is over; training stops, and keeps
         the best weights, where it returns True.
@@ -144,6 +146,7 @@ class Trainer:
         checkpoint: Checkpoint | None = None,
         verbose: int = 0,
         seconds: float | None = None,
+        watcher: Validator | None = None,
         on_validation: Callable[[Mapping[str, float]], bool | None] | None = None,
         on_pace: Callable[[float], None] | None = None,
     ) -> None:
@@ -153,6 +156,7 @@ class Trainer:
         self.source = source
         self.train = train
         self.validator = validator
+        self.scorer = watcher if validator is None else validator
         self.settings = settings
         self.normaliser = normaliser
         self.augmenter = augmenter
@@ -242,7 +246,7 @@ class Trainer:
     def _seconds_at_least(self) -> float:
         """Return about how long the network alone takes for the rows of a step and a validation."""
         step = sum(len(b) * (b.support_x.shape[1] + b.query_x.shape[1]) for b in self._draw(0))
-        held_out = 0 if self.validator is None else self.validator.n_rows
+        held_out = 0 if self.scorer is None else self.scorer.n_rows
         n_rows = PASSES_OF_A_STEP * step + held_out
         # What the first call of a network prepares is not needed again.
         self._seconds_for(1)
@@ -337,11 +341,11 @@ class Trainer:
         """Fix statistics, score, and keep the weights if they are the best so far."""
         began = time.perf_counter()
         metrics = {"step": step, "loss": loss, "seconds": seconds, **self._means.take()}
-        if self.validator is not None:
+        if self.scorer is not None:
             self._fix_statistics()
-            score = float(self.validator.score(self.algorithm, self.learner, self.normaliser).mean())
-            metrics["score"] = score
-            self._keep_if_better(step, score)
+            metrics["score"] = float(self.scorer.score(self.algorithm, self.learner, self.normaliser).mean())
+        if self.validator is not None:
+            self._keep_if_better(step, metrics["score"])
         elif _all_finite(self.learner):
             self._keep(step)
         self._seconds_of_validation = time.perf_counter() - began

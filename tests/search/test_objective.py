@@ -16,11 +16,16 @@ from torch import nn
 import metafe
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import ProtoNet
-from metafe.contracts import Backbone, SearchError, TrainingInterruptedWarning, hookimpl
+from metafe.backbones import MLP
+from metafe.contracts import Backbone, SearchError, TaskData, TrainingInterruptedWarning, hookimpl
+from metafe.inputs import check_target
 from metafe.plugins import registry
 from metafe.search import attributes as attribute
+from metafe.search.folds import Folds
+from metafe.search.judging import Judge
 from metafe.search.objective import Objective
 from metafe.search.reclaiming import requeue_cut_short
+from metafe.search.space import Space
 
 BASELINES = 7
 
@@ -139,12 +144,31 @@ def test_a_trial_keeps_what_it_is_worth(brief, blobs):
     assert json.loads(kept[attribute.PARAMETERS])["backbone"] == "identity"
 
 
-def test_learned_trials_report_their_validations_and_then_the_first_fold(brief, blobs):
-    extractor = template(backbone="mlp", algorithm="protonet", patience=8)
+@pytest.mark.parametrize("patience", ["auto", 8])
+def test_learned_trials_report_their_validations_and_then_the_first_fold(brief, blobs, patience):
+    extractor = template(backbone="mlp", algorithm="protonet", patience=patience)
     search = brief(extractor=extractor, n_trials=BASELINES + 1, pruner=None).fit(*blobs)
     reports = search.study_.trials[-1].intermediate_values
     assert sorted(reports) == [0, 5, 10, 15, 20, 21]
     assert reports[21] == search.study_.trials[-1].user_attrs[attribute.FOLD_SCORES][0]
+
+
+def test_the_classes_that_a_training_is_watched_by_choose_nothing(blobs):
+    X, y = blobs
+    X = (X + np.random.default_rng(1).normal(scale=4, size=X.shape)).astype(np.float32)
+    rows = TaskData(X, y, None, np.arange(len(X)))
+    train, test = np.flatnonzero(y < 5), np.flatnonzero(y >= 5)
+    judge = Judge(rows, Folds([(train, test)], "one fold"))
+    settings = {"backbone": MLP(1, 8, 8), "algorithm": "protonet", "tasks": "classes", "max_steps": 20}
+    space = Space.for_data(rows, MetaFeatureExtractor())
+    objective = Objective(space, rows, check_target(X, y), MetaFeatureExtractor(), judge, seed=3, trains_whole=True)
+    scores = []
+    watched = objective.fit(settings, 0, lambda metrics: scores.append(metrics["score"]))
+    alone = MetaFeatureExtractor(**settings, validation_fraction=0, refit=False, random_state=3).fit(X[train], y[train])
+    assert len(set(scores)) > 2
+    assert scores[-1] < max(scores)
+    assert watched.best_steps is None
+    assert np.array_equal(watched.features(rows.x, test), alone.transform(X[test]))
 
 
 def test_what_is_surely_worse_on_the_first_fold_gets_no_more(brief, blobs):

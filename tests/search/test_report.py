@@ -66,8 +66,7 @@ def section(html, heading):
 
 @pytest.fixture(scope="module")
 def found(brief, blobs):
-    # With patience, trainings on few classes hold some out, and have curves.
-    return brief(n_trials=9).set_params(extractor__patience=8).fit(*blobs)
+    return brief(n_trials=9).fit(*blobs)
 
 
 @pytest.fixture(scope="module")
