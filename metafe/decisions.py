@@ -109,9 +109,13 @@ class Decisions:
             "be sure of it alone"
         )
 
-    def train_on_all(self, n_steps: int, n_networks: int) -> None:
-        """Say that what was held out is trained on too, by how many networks, and why."""
+    def train_on_all(self, n_steps: int, n_networks: int, n_of_discriminants: int, concat_input: str | None) -> None:
+        """Say that what was held out is trained on too, by how many networks, how they see rows, what is beside them, and why."""
         networks = "" if n_networks == 1 else f", {n_networks} networks side by side"
+        if n_of_discriminants:
+            networks += f", {n_of_discriminants} of which see rows by discriminants"
+        if concat_input == "discriminants":
+            networks += ", with discriminants beside their features"
         self.said["refit"] = (
             f"on all rows for {n_steps} steps{networks}, since few classes are left where some are held out"
         )

@@ -498,7 +498,9 @@ class MetaFeatureExtractor(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             decisions.judge_on_more_classes(int(self.validation_["n_classes"]))
         final = refit_on_all(kept, recipe, data)
         if final is not kept and self.refit == "auto":
-            decisions.train_on_all(kept.best_length(recipe.settings.max_steps), len(final.model.learners))
+            seen = [normaliser.projection is not None for normaliser in final.model.normalisers]
+            n_steps = kept.best_length(recipe.settings.max_steps)
+            decisions.train_on_all(n_steps, len(seen), sum(seen), final.concat_input)
         self._keep(final, recipe, target, decisions.encoder)
         self.decisions_ = decisions.said
         show_decisions(self.decisions_, self.verbose)

@@ -175,7 +175,9 @@ def told_apart_by_few_columns():
 def test_how_many_are_trained_of_their_own_accord(small, told_apart_by_few_columns, settings, n_networks):
     fitted = small(**{"backbone": "auto", "max_steps": 200} | settings).fit(*told_apart_by_few_columns)
     assert len(fitted.model_.learners) == n_networks
-    assert fitted.decisions_.get("refit", "").count("networks") == ("refit" not in settings and n_networks > 1)
+    said = fitted.decisions_.get("refit", "")
+    assert said.count("networks") == ("refit" not in settings and n_networks > 1)
+    assert ("2 of which see rows by discriminants, with discriminants beside their features" in said) == (not settings)
 
 
 def test_images_are_learned_by_one(small, images, monkeypatch):

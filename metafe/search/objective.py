@@ -304,8 +304,8 @@ class Objective:
         judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
         likely = self._likely_winners(finished) if self.refits else []
         of_one = max(map(self._refit_seconds_of, likely), default=0.0)
-        of_several = min(SEVERAL * of_one, self._whole_time * SEVERAL_SHARE) if self._trains_several else 0.0
-        return max(of_one, of_several) + judging
+        of_each = max(map(self._refit_seconds_of_each, likely), default=0.0) if self._trains_several else 0.0
+        return max(of_one, min(SEVERAL * of_each, self._whole_time * SEVERAL_SHARE)) + judging
 
     def settings_of_winner(self, trial: FrozenTrial) -> Parameters:
         """Return the settings of the training of a winner that learns: on all rows, as long as did best where something was held out."""
@@ -318,10 +318,15 @@ class Objective:
         """Return how many networks it is fitted as: several, or as many of them as there is time for."""
         if not self._trains_several or trial.user_attrs.get("n_parameters", 0) > MOST_PARAMETERS_OF_SEVERAL:
             return {}
-        n_fitting = np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of(trial)
+        n_fitting = (
+            np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of_each(trial)
+        )
+        return {"n_networks": int(np.clip(n_fitting, self._n_networks_of(trial), SEVERAL))}
+
+    def _n_networks_of(self, trial: FrozenTrial) -> int:
+        """Return how many networks a trial has: as few as see rows in each way that it asks for."""
         own = json.loads(trial.user_attrs.get(attribute.PARAMETERS, "{}"))
-        fewest = 2 if own.get("inputs", self.template.inputs) == "both" else 1
-        return {"n_networks": int(np.clip(n_fitting, fewest, SEVERAL))}
+        return 2 if own.get("inputs", self.template.inputs) == "both" else 1
 
     @property
     def _trains_several(self) -> bool:
@@ -329,17 +334,24 @@ class Objective:
         return self.prunes and isinstance(self.judge, Judge) and is_auto(self.template.n_networks)
 
     def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the best searched trials that may be as good as each other, and the baselines that learn and may beat the others."""
+        """Return the best searched trials that may be as good as each other, what is taken out of the box, and good baselines.
+
+        These are the ones that learn and may beat the others.
+        """
         by_score = sorted(finished, key=lambda t: attribute.score_of(t, self.objectives), reverse=True)
         searched = [t for t in by_score if not attribute.is_baseline(t.user_attrs)]
         baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
-        return contenders(searched) + list(takewhile(lambda t: not is_label_free(t), baselines))
+        by_default = [t for t in searched if attribute.OUT_OF_THE_BOX in t.user_attrs]
+        return contenders(searched) + by_default + list(takewhile(lambda t: not is_label_free(t), baselines))
 
     def _refit_seconds_of(self, trial: FrozenTrial) -> float:
         fits = max(trial.user_attrs[attribute.FIT_SECONDS])
         whole = max(trial.user_attrs.get(attribute.WHOLE_FIT_SECONDS, [np.inf]))
         n_train = min(len(train) for train, _ in self.judge.folds.parts)
         return float(max(fits * len(self.data) / n_train, self._least_refit_seconds(fits, whole)))
+
+    def _refit_seconds_of_each(self, trial: FrozenTrial) -> float:
+        return self._refit_seconds_of(trial) / self._n_networks_of(trial)
 
     def _least_refit_seconds(self, fit_seconds: float, whole: float) -> float:
         """Return the time for a training that was cut short: as long as it would have been, but no more than its share."""

@@ -121,6 +121,23 @@ def test_several_networks_are_left_the_time_that_they_need_and_no_more_than_thei
     assert objective.refit_seconds([finished(0.5, fit, 100.0)]) == pytest.approx(wanted)
 
 
+def test_networks_that_see_rows_in_two_ways_are_trained_two_at_a_time(objective):
+    both = finished(0.5, 1.0, 1.0)
+    both.set_user_attr(attribute.PARAMETERS, '{"inputs": "both"}')
+    assert objective.refit_seconds([both]) == pytest.approx(3.0)
+    for left, n_networks in ((3.1, 4), (2.9, 3), (1.0, 2)):
+        objective.deadline = 100.0 + left
+        assert objective._networks_of_winner(both) == {"n_networks": n_networks}
+
+
+def test_what_is_taken_out_of_the_box_is_left_its_time_though_others_score_better(objective):
+    slow = finished(0.4, 1.5, 1.5)
+    others = [finished(0.9, 0.1, 0.1) for _ in range(4)]
+    assert objective.refit_seconds([*others, slow]) < 1
+    slow.set_user_attr(attribute.OUT_OF_THE_BOX, True)
+    assert objective.refit_seconds([*others, slow]) == pytest.approx(6.0)
+
+
 @pytest.mark.parametrize(
     ("left", "n_networks"), [(1e9, 4), (6.0, 4), (5.9, 3), (3.1, 2), (1.6, 1), (1.0, 1), (-5.0, 1)]
 )
