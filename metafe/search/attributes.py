@@ -18,7 +18,7 @@ SCORE = "score"
 # for them.
 BASELINE = "baseline"
 GIVEN = "given_parameters"
-# Of the recipe that others have to beat, since it has been good on other data.
+# Of what was named before any class was looked at, since it has been good on other data; what is drawn has to beat it.
 OUT_OF_THE_BOX = "out_of_the_box"
 CHOSEN = "chosen"
 # Set when it begins: the extractor's parameters as JSON types, and the process that runs it.

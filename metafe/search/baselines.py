@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SUPERVISED = "supervised"
 STANDARDISED, ONE_SCALE, BOTH_SCALES = "standardised rows", "rows on one scale", "rows on both scales"
 PCA, NCA = "PCA", "NCA"
+# The backbone that is strong on data of many kinds, and trains nothing.
+DISCRIMINANTS = "plda"
 # What no label has a part in, so that all classes can judge it.
 LABEL_FREE = frozenset({STANDARDISED, ONE_SCALE, BOTH_SCALES, PCA})
 # What takes seconds where the others take a fraction of one.
@@ -124,7 +126,10 @@ def enqueue_first(
     by_hand = baselines(space, data, encoder)
     tried = [effective_parameters(parameters) for parameters in by_hand.values()]
     _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name not in SLOW})
-    tried = _enqueue_new(study, space, space.list_settings(), tried)
+    listed = space.list_settings()
+    discriminants = [parameters for parameters in listed if parameters["backbone"] == DISCRIMINANTS]
+    tried = _enqueue_new(study, space, discriminants, tried, {OUT_OF_THE_BOX: True})
+    tried = _enqueue_new(study, space, listed, tried)
     _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name in SLOW})
     tried = _enqueue_new(study, space, warm, tried)
     recipes = default_recipes(space, data, encoder)

@@ -9,11 +9,11 @@ import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from metafe.search import attributes as attribute
-from metafe.search.baselines import SUPERVISED, is_label_free
+from metafe.search.baselines import is_label_free
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.search.options import trains
-from metafe.search.standings import TOO_SLOW, contenders, count_outcomes, failures
+from metafe.search.standings import TOO_SLOW, contenders, count_outcomes, failures, parameters_of
 from metafe.training.input_beside import Beside
 from metafe.training.probe import (
     compare,
@@ -42,7 +42,8 @@ class Finalist:
         Paired gain over the best baseline, with its 95 % interval; NaN where there is none.
     class_gain : float
         What the gain probably is at least, with held-out classes as the unit: the mean less one standard error. By this the
-        winner is chosen, since what differs much between classes may mislead on the next. Infinite where there are no classes.
+        winner is chosen, since what differs much between classes may mislead on the next. Of what was named before any class was
+        looked at, it is the mean. Infinite where there are no classes.
     class_low : float
         What of it must be above zero: the same, but the lower bound of 95 % for a network, which was found among many by these
         classes. With the rows beside it half of the features cannot mislead.
@@ -98,9 +99,9 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
         A trial may win, alone or with the rows beside its features, if its gain over the best baseline is surely above zero over
         episodes, and over held-out classes (`Finalist.class_low`). Of those that may, the one does whose gain over classes is
         at least the most (`Finalist.class_gain`); without any, the best baseline. Where what is taken out of the box may win, by its
-        mean over classes, the others have to be surely better than that too. Of the baselines that no label has a part in,
-        the best is that on episodes over all classes. One that
-        learns from labels is the best baseline only where it is better than that by the same rule.
+        mean over classes, the others have to be surely better than the best of it too. Of the baselines that no label has a part
+        in, the best is that on episodes over all classes. One that learns from labels is the best baseline where it is surely
+        better than that over episodes, and by its mean over classes.
     """
     complete = _judged_alike([t for t in trials if t.state == TrialState.COMPLETE])
     learned, label_free, labelled = choose_finalists(complete, objective)
@@ -121,7 +122,7 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
     by_hand = next(
         (row for row in rows if best_baseline and row.is_baseline and row.trial == best_baseline.number), None
     )
-    winner = max(candidates, key=lambda row: (row.class_gain, row.score)) if candidates else by_hand
+    winner = max(candidates, key=_merit) if candidates else by_hand
     assert winner is not None, "without a baseline to beat, every finalist is a candidate"
     return Finals(tuple(rows), winner, _verdict(rows, winner, by_hand, trials))
 
@@ -129,23 +130,30 @@ def judge_finalists(trials: Sequence[FrozenTrial], objective: Objective) -> Fina
 def _better_than_out_of_the_box(
     candidates: list[Finalist], trials: Sequence[FrozenTrial], objective: Objective
 ) -> list[Finalist]:
-    """Return those that are surely better than what is taken out of the box, where that may win; else this alone."""
+    """Return those that are surely better than the best of what is taken out of the box, where that may win; else this alone."""
     by_number = {trial.number: trial for trial in trials}
-    first = next((row for row in candidates if _is_out_of_the_box(by_number[row.trial], row.concat_input)), None)
-    if first is None:
+    named_before = [row for row in candidates if _is_out_of_the_box(by_number[row.trial], row.concat_input)]
+    if not named_before:
         return candidates
+    first = max(named_before, key=_merit)
     reference = _judged_row(by_number[first.trial], first.concat_input)
 
     def compared(row: Finalist) -> Finalist:
         trial = by_number[row.trial]
         return _finalist(trial, _judged_row(trial, row.concat_input), reference, objective, row.concat_input)
 
-    others = [row for row in candidates if row is not first and compared(row).surely_better]
+    others = [row for row in candidates if row not in named_before and compared(row).surely_better]
     return others or [first]
 
 
+def _merit(row: Finalist) -> tuple[float, float]:
+    return row.class_gain, row.score
+
+
 def _is_out_of_the_box(trial: FrozenTrial, concat_input: Beside | None) -> bool:
-    return attribute.OUT_OF_THE_BOX in trial.user_attrs and concat_input == "discriminants"
+    """Tell whether a row was named before: of networks, those beside discriminants; what trains nothing, as it is."""
+    named = attribute.OUT_OF_THE_BOX in trial.user_attrs
+    return named and (concat_input == "discriminants" or not trains(parameters_of(trial)))
 
 
 def _judged_alike(complete: Sequence[FrozenTrial]) -> list[FrozenTrial]:
@@ -162,7 +170,7 @@ def _best_label_free(trials: Sequence[FrozenTrial], objective: Objective) -> lis
 
 
 def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged]) -> FrozenTrial | None:
-    """Return the best baseline; one that learns from labels only where it is surely better than what does not."""
+    """Return the best baseline; one that learns from labels only where it is better than what does not."""
     by_score = sorted(baselines, key=lambda t: judged[t.number].mean, reverse=True)
     plain = next((t for t in by_score if is_label_free(t)), None)
     if plain is None:
@@ -170,8 +178,8 @@ def _best_baseline(baselines: Sequence[FrozenTrial], judged: Mapping[int, Judged
 
     def is_better(trial: FrozenTrial) -> bool:
         own, other = judged[trial.number], judged[plain.number]
-        learned = Learned.ALONE if trial.user_attrs[attribute.BASELINE] == SUPERVISED else Learned.NOTHING
-        return min(compare(own.scores, other.scores).low, _over_classes(own, other, learned.least_gain)) > 0
+        over_classes = _over_classes(own, other, Learned.OUT_OF_THE_BOX.least_gain)
+        return min(compare(own.scores, other.scores).low, over_classes) > 0
 
     return next((t for t in by_score if t is not plain and is_better(t)), plain)
 
@@ -259,14 +267,15 @@ def _finalist(
         return row
     gain = compare(judged.scores, reference.scores)
     network = Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
-    network = Learned.OUT_OF_THE_BOX if _is_out_of_the_box(trial, concat_input) else network
     learned = network if trains(objective.parameters_of(trial)) else Learned.NOTHING
+    named_before = _is_out_of_the_box(trial, concat_input)
+    learned = Learned.OUT_OF_THE_BOX if named_before else learned
     return replace(
         row,
         gain=gain.gain,
         low=gain.low,
         high=gain.high,
-        class_gain=_over_classes(judged, reference, probable_gain),
+        class_gain=_over_classes(judged, reference, learned.least_gain if named_before else probable_gain),
         class_low=_over_classes(judged, reference, learned.least_gain),
     )
 

@@ -16,7 +16,7 @@ class Learned(Enum):
     """What features owe to the classes that they are judged by."""
 
     NOTHING = "nothing is trained"
-    OUT_OF_THE_BOX = "networks that see rows in two ways, beside discriminants"
+    OUT_OF_THE_BOX = "what was named before any of these classes was looked at"
     BESIDE_ROWS = "a network, beside the rows"
     ALONE = "a network"
 
@@ -25,8 +25,8 @@ class Learned(Enum):
 
         A network was found among many by these classes, and has to pass 95 %. A handful of classes seldom lets it; with
         the rows beside it, which leave half of the features as they are, one standard error does. So it does for what trains
-        nothing, of which there is little to choose from. What is taken out of the box was
-        not found by these classes, and its mean does.
+        nothing, of which there is less to choose from. What was named before is one of a few that no class has chosen, so that
+        its mean does: trainings that miss some classes make it look worse than it will be, seldom better.
         """
         if self is Learned.OUT_OF_THE_BOX:
             return float(gains.mean())

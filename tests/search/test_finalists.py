@@ -9,11 +9,13 @@ import numpy as np
 import optuna
 import pytest
 
+from metafe import MetaFeatureExtractor
 from metafe.search import attributes as attribute
 from metafe.search import finalists
 from metafe.search.finalists import choose_finalists, judge_finalists
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
+from metafe.search.standings import parameters_of
 from metafe.training.validation import Validator
 
 N_EPISODES, N_CLASSES = 200, 8
@@ -134,10 +136,14 @@ def test_what_wins_is_judged_against_the_baseline_that_is_best_afresh(objective,
     assert [row.trial for row in finals.finalists] == [1, 2, 0]
 
 
-@pytest.mark.parametrize(("spread", "winner"), [(0.01, "supervised"), (0.9, "PCA")])
-def test_a_supervised_network_must_surely_beat_what_is_no_network(objective, judged_as, spread, winner):
-    judged_as({0: 0.6, 1: 0.7}, {1: [spread, -spread] * 4})
-    finals = judge_finalists([trial(0, 0.6, "PCA"), trial(1, 0.7, "supervised")], objective)
+@pytest.mark.parametrize("name", ["supervised", "LDA"])
+@pytest.mark.parametrize(("by_class", "learns"), [([0.9, -0.9], True), ([0.1, -0.5], False)])
+def test_a_baseline_that_learns_must_be_better_than_those_that_do_not_by_its_mean_over_classes(
+    objective, judged_as, name, by_class, learns
+):
+    judged_as({0: 0.6, 1: 0.7}, {1: by_class * 4})
+    finals = judge_finalists([trial(0, 0.6, "PCA"), trial(1, 0.7, name)], objective)
+    winner = name if learns else "PCA"
     assert finals.winner.name == winner
     assert finals.verdict.startswith(f"{winner} (baseline): 0.")
 
@@ -244,6 +250,24 @@ def test_what_is_taken_out_of_the_box_wins_by_its_mean_and_others_have_to_beat_i
     }
     finals = judge_finalists([trial(0, 0.6, "LDA"), first, trial(2, 0.7)], objective)
     assert finals.winner.trial == winner
+
+
+def test_of_what_is_taken_out_of_the_box_the_largest_mean_wins_and_what_is_drawn_has_to_beat_it(objective, judged_as):
+    judged_as({0: 0.6, 1: 0.62, 2: 0.65, 3: 0.651}, {2: [-0.5, 0.5] * 4})
+    trials = [trial(0, 0.6, "PCA"), *(trial(number, 0.6, algorithm="untrained") for number in (1, 2, 3))]
+    for named_before in trials[1:3]:
+        named_before.user_attrs[attribute.OUT_OF_THE_BOX] = True
+    assert judge_finalists(trials, objective).winner.trial == 2
+    judged_as({0: 0.6, 1: 0.62, 2: 0.65, 3: 0.75}, {2: [-0.05, 0.05] * 4})
+    assert judge_finalists(trials, objective).winner.trial == 3
+
+
+def test_discriminants_and_the_first_recipe_are_named_before_any_class_is_looked_at(brief, blobs):
+    trials = brief(n_trials=12, extractor=MetaFeatureExtractor(max_steps=2)).fit(*blobs).study_.trials
+    named = [parameters_of(t) for t in trials if attribute.OUT_OF_THE_BOX in t.user_attrs]
+    assert [(p["backbone"], p["algorithm"]) for p in named] == [("plda", "untrained")] * 2 + [("mlp", "protonet")]
+    # What others have to beat is judged on all folds.
+    assert {t.state.name for t in trials if attribute.OUT_OF_THE_BOX in t.user_attrs} == {"COMPLETE"}
 
 
 def test_the_same_parameters_are_judged_once(objective):
