@@ -10,6 +10,8 @@ from metafe.training.probe import interval_over_classes, mean_less_errors
 
 # Share of a normal distribution that is within one standard error of its mean, and within the one-sided bound of 95 %.
 ONE_ERROR, ONE_SIDED = 0.683, 0.9
+# Classes of which the mean gain alone is trusted; of fewer it depends on each of them.
+ENOUGH_FOR_MEAN = 8
 
 
 class Learned(Enum):
@@ -26,9 +28,9 @@ class Learned(Enum):
         A network was found among many by these classes, and has to pass 95 %. A handful of classes seldom lets it; with
         the rows beside it, which leave half of the features as they are, one standard error does. So it does for what trains
         nothing, of which there is less to choose from. What was named before is one of a few that no class has chosen, so that
-        its mean does: trainings that miss some classes make it look worse than it will be, seldom better.
+        its mean does where there are eight classes: trainings that miss some make it look worse than it will be, seldom better.
         """
-        if self is Learned.OUT_OF_THE_BOX:
+        if self is Learned.OUT_OF_THE_BOX and len(gains) >= ENOUGH_FOR_MEAN:
             return float(gains.mean())
         if self is Learned.BESIDE_ROWS:
             return mean_less_errors(gains, 1.0)

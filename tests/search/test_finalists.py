@@ -16,6 +16,7 @@ from metafe.search.finalists import choose_finalists, judge_finalists
 from metafe.search.judging import Judge, Judged
 from metafe.search.objective import Objective
 from metafe.search.standings import parameters_of
+from metafe.training.trust import Learned
 from metafe.training.validation import Validator
 
 N_EPISODES, N_CLASSES = 200, 8
@@ -268,6 +269,13 @@ def test_discriminants_and_the_first_recipe_are_named_before_any_class_is_looked
     assert [(p["backbone"], p["algorithm"]) for p in named] == [("plda", "untrained")] * 2 + [("mlp", "protonet")]
     # What others have to beat is judged on all folds.
     assert {t.state.name for t in trials if attribute.OUT_OF_THE_BOX in t.user_attrs} == {"COMPLETE"}
+
+
+@pytest.mark.parametrize(("n_classes", "is_enough"), [(8, True), (6, False)])
+def test_the_mean_of_a_handful_of_classes_is_not_trusted(n_classes, is_enough):
+    gains = np.array([0.4, -0.3] * (n_classes // 2))
+    assert (Learned.OUT_OF_THE_BOX.least_gain(gains) > 0) == is_enough
+    assert Learned.OUT_OF_THE_BOX.least_gain(np.full(n_classes, 0.1)) > 0
 
 
 def test_the_same_parameters_are_judged_once(objective):
