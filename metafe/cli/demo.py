@@ -172,7 +172,7 @@ def verdict(scores: dict[str, list[FewShotScore]], extractor: MetaFeatureExtract
     )
     text = f"metafe against raw pixels, in points with the 95 % interval: {differences}."
     if extractor.backbone_.name != "identity":
-        return text
+        return f"{text} The pixels are better here." if all(c.high < 0 for c in found) else text
     return f"{text} Nothing was surely better on held-out digits of the search, so the features are the pixels, scaled."
 
 

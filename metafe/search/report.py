@@ -43,6 +43,7 @@ PAGE = "index.html"
 # Fewer say nothing of what matters.
 FEWEST_FOR_IMPORTANCES = 8
 TOO_FEW = "There are too few complete trials for this picture."
+NO_CURVES = "No trial has reported how well it did while it trained."
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _sections(report: Report, folder: Path) -> list[tuple[str, str]]:
         ("Finalists", _finalists(report)),
         ("Leaderboard", _leaderboard(report, folder)),
         ("History", _shown(pictures.history(report.study, report.trials), folder)),
-        ("Learning curves", _shown(pictures.learning_curves(report.study, report.trials), folder)),
+        ("Learning curves", _shown(pictures.learning_curves(report.study, report.trials), folder, NO_CURVES)),
         ("Importance of parameters", _importances(report, folder)),
         ("Pareto front", _pareto(report, folder)),
         ("Held-out rows", _shown(pictures.held_out_rows(getattr(report.search, "_view", None)), folder, "")),
@@ -142,8 +143,10 @@ def _shown(picture: pictures.Picture | None, folder: Path, otherwise: str = TOO_
 def _finalists(report: Report) -> str:
     if report.search is None:
         return ""
+    # A scorer has no fresh tasks.
+    again = "" if report.search._is_downstream else ", judged again on tasks that no trial was chosen by"
     said = (
-        "The best trials and baselines, judged again on tasks that no trial was chosen by. A searched trial wins only where "
+        f"The best trials and baselines{again}. A searched trial wins only where "
         "the interval of its gain over the best baseline lies above zero, and so does what the gain is at least over held-out "
         "classes, where there are some."
     )

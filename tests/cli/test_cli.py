@@ -276,6 +276,7 @@ def test_demo_prints_a_table_and_saves_winner_report_and_picture(cli: Any, tmp_p
     assert sorted(digits[0] + digits[1]) == list(range(10))
 
 
+@pytest.mark.filterwarnings("ignore::metafe.contracts.FeatureQualityWarning")
 def test_demo_says_when_nothing_learned_beat_the_input() -> None:
     from metafe.cli.demo import METAFE, RAW, split_digits, verdict
 
@@ -287,6 +288,8 @@ def test_demo_says_when_nothing_learned_beat_the_input() -> None:
     extractor = metafe.MetaFeatureExtractor("identity").fit(digits.base_rows, digits.base_labels)
     assert "Nothing was surely better" in verdict(scores, extractor)
     assert "-10.0 (-10.0 to -10.0) at 1-shot" in verdict(scores, extractor)
+    network = metafe.MetaFeatureExtractor("mlp", max_steps=1, augment=None).fit(digits.base_rows, digits.base_labels)
+    assert verdict(scores, network).endswith("at 5-shot. The pixels are better here.")
 
 
 def test_parsing_of_options() -> None:

@@ -103,6 +103,7 @@ def test_the_page_says_what_won_and_by_how_much(found, written):
     html, _ = written
     assert found.verdict_ in unescape(html)
     finalists = section(html, "Finalists")
+    assert "judged again on tasks that no trial was chosen by" in finalists
     assert "over classes" in finalists
     for row in found.finalists_:
         assert f"{row.score:.3f} ± {row.interval:.3f}" in finalists
@@ -142,6 +143,7 @@ def test_searches_for_a_final_estimator_have_a_page(brief, blobs, tmp_path):
     html = read(search, tmp_path)
     assert search.verdict_ in unescape(html)
     assert "Ridge()" in section(html, "The winner in Python")
+    assert "judged again" not in section(html, "Finalists")
     assert search._view.values is not None
 
 
