@@ -234,14 +234,14 @@ def learning_curves(study: Study, trials: Sequence[FrozenTrial]) -> Picture | No
 
     def draw(figure: Figure) -> None:
         axis = figure.subplots()
-        for t in curves:
-            if t not in named:
-                axis.plot(*_curve(reported[t.number]), color=ENDED_EARLY, linewidth=0.8, alpha=opacity)
         for t, colour, marker in zip(named, COLOURS, MARKERS, strict=False):
             curve = _curve(reported[t.number])
             axis.plot(*curve, color=colour, marker=marker, markersize=4, linewidth=1.6, label=_numbered(t))
+        for i, t in enumerate(t for t in curves if t not in named):
+            label = "other trials, pruned ones too" if i == 0 else None
+            axis.plot(*_curve(reported[t.number]), color=ENDED_EARLY, lw=0.8, alpha=opacity, zorder=1, label=label)
         axis.set(xlabel="share of the training, %", ylabel="meta-validation score, first fold")
-        _finish(axis, legend=bool(named))
+        _finish(axis)
 
     ends = [f"{_numbered(t)} from {_first_last(reported[t.number])}" for t in named]
     alt = f"Meta-validation score of {len(curves)} trials as they trained. The best: {'; '.join(ends) or 'none complete'}."
