@@ -43,10 +43,11 @@ class Finalist:
     class_gain : float
         What the gain probably is at least, with held-out classes as the unit: the mean less one standard error. By this the
         winner is chosen, since what differs much between classes may mislead on the next. Of what was named before any class was
-        looked at, it is the mean. Infinite where there are no classes.
+        looked at, it is ``class_low``. Infinite where there are no classes.
     class_low : float
         What of it must be above zero: the same, but the lower bound of 95 % for a network, which was found among many by these
-        classes. With the rows beside it half of the features cannot mislead.
+        classes; with the rows beside it half of the features cannot mislead. Of what was named before, it is the mean of eight
+        classes or more, and the bound of fewer.
     """
 
     trial: int
@@ -197,7 +198,7 @@ def choose_finalists(
     Returns
     -------
     learned : list of FrozenTrial
-        Networks and what trains nothing, of either those whose interval overlaps that of the best, three at most.
+        Networks and what trains nothing (`contenders`).
     label_free : list of FrozenTrial
         All baselines that no label has a part in.
     labelled : list of FrozenTrial
@@ -214,9 +215,7 @@ def choose_finalists(
     ]
     label_free = [t for t in baselines if is_label_free(t)]
     labelled = [t for t in baselines if not is_label_free(t)]
-    finalists = contenders(learned)
-    needed = [t for t in learned if attribute.OUT_OF_THE_BOX in t.user_attrs and t not in finalists]
-    return finalists + needed, label_free, labelled
+    return contenders(learned), label_free, labelled
 
 
 def name_of(trial: FrozenTrial, objective: Objective) -> str:
@@ -266,18 +265,26 @@ def _finalist(
     if reference is None:
         return row
     gain = compare(judged.scores, reference.scores)
-    network = Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
-    learned = network if trains(objective.parameters_of(trial)) else Learned.NOTHING
-    named_before = _is_out_of_the_box(trial, concat_input)
-    learned = Learned.OUT_OF_THE_BOX if named_before else learned
+    learned = _learned(trial, concat_input)
     return replace(
         row,
         gain=gain.gain,
         low=gain.low,
         high=gain.high,
-        class_gain=_over_classes(judged, reference, learned.least_gain if named_before else probable_gain),
+        class_gain=_over_classes(
+            judged, reference, learned.least_gain if learned is Learned.OUT_OF_THE_BOX else probable_gain
+        ),
         class_low=_over_classes(judged, reference, learned.least_gain),
     )
+
+
+def _learned(trial: FrozenTrial, concat_input: Beside | None) -> Learned:
+    """Return what features of a trial owe to the classes that judge them."""
+    if _is_out_of_the_box(trial, concat_input):
+        return Learned.OUT_OF_THE_BOX
+    if not trains(parameters_of(trial)):
+        return Learned.NOTHING
+    return Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
 
 
 def _over_classes(judged: Judged, reference: Judged, least_gain: Callable[[np.ndarray], float]) -> float:

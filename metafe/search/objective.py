@@ -334,15 +334,11 @@ class Objective:
         return self.prunes and isinstance(self.judge, Judge) and is_auto(self.template.n_networks)
 
     def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the best searched trials that may be as good as each other, what is taken out of the box, and good baselines.
-
-        These are the ones that learn and may beat the others.
-        """
+        """Return the searched trials that may win, and the baselines that learn and may beat the others."""
         by_score = sorted(finished, key=lambda t: attribute.score_of(t, self.objectives), reverse=True)
         searched = [t for t in by_score if not attribute.is_baseline(t.user_attrs)]
         baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
-        by_default = [t for t in searched if attribute.OUT_OF_THE_BOX in t.user_attrs]
-        return contenders(searched) + by_default + list(takewhile(lambda t: not is_label_free(t), baselines))
+        return contenders(searched) + list(takewhile(lambda t: not is_label_free(t), baselines))
 
     def _refit_seconds_of(self, trial: FrozenTrial) -> float:
         fits = max(trial.user_attrs[attribute.FIT_SECONDS])

@@ -161,7 +161,7 @@ def bounds(trial: FrozenTrial) -> tuple[float, float]:
 
 
 def contenders(by_score: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Return those whose interval overlaps that of the best of their kind, three at most of each.
+    """Return those whose interval overlaps that of the best of their kind, three at most of each, and what others have to beat.
 
     Networks and what trains nothing are two kinds: the latter has its score from all training rows of a fold, networks are yet
     to be trained on those that they held out.
@@ -177,7 +177,7 @@ def contenders(by_score: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         low = bounds(of_kind[0])[0] if of_kind else 0.0
         # Every trial asks, and an interval takes its time.
         found += islice((t for t in of_kind if bounds(t)[1] >= low), N_LEARNED)
-    return found
+    return found + [t for t in by_score if attribute.OUT_OF_THE_BOX in t.user_attrs and t not in found]
 
 
 def _interval(trial: FrozenTrial) -> float:
