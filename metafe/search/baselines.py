@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -89,23 +90,32 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     trained.sort(key=lambda pair: pair[0].plugin.name != automatic)
     pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
     pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
-    return [_default_recipe(space, network, source) for network, source in pairs]
+    # The first sees rows both ways; others tell more, and take half the time, if they see what comes.
+    return [
+        _default_recipe(space, network, source, inputs)
+        for (network, source), inputs in zip(pairs, chain(["both"], repeat("rows")), strict=False)
+    ]
 
 
-def _default_recipe(space: Space, network: Option, source: Option) -> Parameters:
+def _default_recipe(space: Space, network: Option, source: Option, inputs: str) -> Parameters:
     algorithm = _usual_algorithm(space, source)
-    settings = space.out_of_the_box(network, algorithm)
+    settings = space.out_of_the_box(network, algorithm, inputs)
     return network.parameters({}) | source.parameters({}) | algorithm.parameters({}) | settings
 
 
 def enqueue_first(
-    study: Study, space: Space, data: TaskData, warm: Sequence[Parameters] = (), encoder: Encoder | None = None
+    study: Study,
+    space: Space,
+    data: TaskData,
+    n_trials: int,
+    warm: Sequence[Parameters] = (),
+    encoder: Encoder | None = None,
 ) -> None:
     """Enqueue what is tried before the sampler has its say.
 
     The baselines, what did best on similar data, and what works out of the box. What trains nothing and has few settings comes
-    before the baselines that are slow, since it is over before they would be. In a study that goes on, what did best on similar
-    data and has not been tried in it comes next.
+    before the baselines that are slow, since it is over before they would be, unless there are too few trials for both. In a
+    study that goes on, what did best on similar data and has not been tried in it comes next.
 
     Parameters
     ----------
@@ -113,6 +123,8 @@ def enqueue_first(
     space : Space
     data : TaskData
         Rows to train on.
+    n_trials : int
+        How many will be tried.
     warm : sequence of dict, default=()
         Parameters that did best in other studies.
     encoder : Encoder or None, default=None
@@ -125,12 +137,13 @@ def enqueue_first(
         return
     by_hand = baselines(space, data, encoder)
     tried = [effective_parameters(parameters) for parameters in by_hand.values()]
-    _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name not in SLOW})
     listed = space.list_settings()
+    later = SLOW if len(by_hand) + len(listed) <= n_trials else frozenset()
+    _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name not in later})
     discriminants = [parameters for parameters in listed if parameters["backbone"] == DISCRIMINANTS]
     tried = _enqueue_new(study, space, discriminants, tried, {OUT_OF_THE_BOX: True})
     tried = _enqueue_new(study, space, listed, tried)
-    _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name in SLOW})
+    _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name in later})
     tried = _enqueue_new(study, space, warm, tried)
     recipes = default_recipes(space, data, encoder)
     seen_both_ways = {OUT_OF_THE_BOX: True} if any(recipe.get("inputs") == "both" for recipe in recipes[:1]) else {}

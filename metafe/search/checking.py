@@ -44,7 +44,7 @@ def check_parameters(search: MetaFeatureSearchCV) -> None:
         seed_from(search.random_state)
     _check_type("verbose", search.verbose, Integral, "a whole number", "Write 0, 1 or 2.")
     _check_type("refit", search.refit, bool | np.bool_, "True or False", "What is refitted is the winner by the score.")
-    _check_type("study_name", search.study_name, str | None, "a string", "Leave it out to derive it.")
+    _check_study_name(search.study_name)
     make_sampler(search.sampler, seed=0)
     make_pruner(search.pruner)
     _check_final_estimator(search.final_estimator)
@@ -116,6 +116,13 @@ def _check_n_jobs(n_jobs: Any) -> None:
 def _check_type(name: str, value: Any, types: Any, wanted: str, fix: str) -> None:
     if not isinstance(value, types):
         raise InvalidParameterError(f"{name} must be {wanted}; got {value!r}. {fix}")
+
+
+def _check_study_name(name: Any) -> None:
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise InvalidParameterError(
+            f"study_name must be a string that says something; got {name!r}. Leave it out to derive it."
+        )
 
 
 def _check_final_estimator(final: Any) -> None:

@@ -307,9 +307,11 @@ def _verdict(
     learned = next((row for row in rows if row.trial not in by_hand), None)
     if learned is None:
         return f"{winner.name} (baseline): {winner.score:.3f}; {_why_no_others(trials)}."
-    over_classes = f"; at least {learned.class_low:+.3f} over classes" if np.isfinite(learned.class_low) else ""
+    has_classes = np.isfinite(learned.class_low)
+    over_classes = f"; at least {learned.class_low:+.3f} over classes" if has_classes else ""
+    judges = "tasks and classes" if has_classes else "tasks"
     return (
-        f"{winner.name} (baseline): {winner.score:.3f}; nothing was surely better on held-out tasks and classes. The best "
+        f"{winner.name} (baseline): {winner.score:.3f}; nothing was surely better on held-out {judges}. The best "
         f"other, {learned.name} (trial {learned.trial}), has {learned.gain:+.3f} (95 % interval {learned.low:+.3f} to "
         f"{learned.high:+.3f} over tasks{over_classes})."
     )
@@ -331,4 +333,5 @@ def _why_failed(trials: Sequence[FrozenTrial]) -> str:
         return ""
     n_times, error = causes[0]
     message = " ".join(error["message"].split()).rstrip(".")
-    return f". {n_times} failed by {error['plugin']}: {error['type']}: {message}"
+    cause = f"{error['plugin']}: {error['type']}: {message}"
+    return f". {n_times} failed by {cause}" if len(causes) == 1 else f". Most often, {n_times} times, by {cause}"

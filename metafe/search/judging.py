@@ -25,7 +25,7 @@ FRESH_EPISODES_IN_FOLD = 400
 
 
 class ScoringError(InvalidParameterError):
-    """A scorer that does not score."""
+    """A final estimator that cannot be fitted on features, or a scorer that does not score it."""
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,10 @@ class DownstreamJudge:
         Raises
         ------
         ScoringError
-            The scorer raised, or gave no finite number.
+            The final estimator or the scorer raised, or that gave no finite number.
         """
         train, test = self.folds.parts[fold]
-        fitted = clone(self.final_estimator).fit(transform(train), self.y[train])
+        fitted = self._fit(transform(train), self.y[train])
         features = transform(test)
         try:
             score = float(self.scorer(fitted, features, self.y[test]))
@@ -212,3 +212,13 @@ class DownstreamJudge:
                 f"scoring must give a finite number for {type(fitted).__name__}; got {score}. Choose another scorer."
             )
         return Judged(np.array([score]), np.empty(0))
+
+    def _fit(self, features: np.ndarray, y: Any) -> Any:
+        try:
+            return clone(self.final_estimator).fit(features, y)
+        except Exception as error:  # an estimator may be anyone's
+            raise ScoringError(
+                f"final_estimator must be able to fit features of shape {features.shape}; {type(self.final_estimator).__name__} "
+                f"raised {type(error).__name__}: {str(error).rstrip('.')}. Pass another, or put what it needs before it in a "
+                "pipeline."
+            ) from error

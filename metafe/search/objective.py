@@ -232,7 +232,7 @@ class Objective:
         TrialFailedError
             A plugin raised, memory ran out or something was not finite.
         ScoringError
-            The scorer does not score what comes first.
+            The final estimator or the scorer cannot do with what comes first.
         """
         began = time.perf_counter()
         trial.set_user_attr(attribute.WORKER, attribute.this_process())
@@ -251,7 +251,7 @@ class Objective:
         except Exception as error:
             trial.set_user_attr(attribute.ERROR, described_error(error, parameters))
             if isinstance(error, ScoringError) and trial.user_attrs.get(attribute.BASELINE) == STANDARDISED:
-                # What does not score the standardised rows would score nothing.
+                # What cannot do with the standardised rows could do with nothing.
                 raise
             raise TrialFailedError(f"Trial {trial.number} failed: {error}") from error
         finally:
@@ -476,17 +476,24 @@ def trains_whole(data: TaskData, judge: Judge | DownstreamJudge, template: MetaF
 
 
 def described_error(error: Exception, parameters: Parameters) -> dict[str, str]:
-    """Return what is kept of an error: the plugin in whose code it was raised, or all of the trial, and the traceback."""
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    owners = [frame.f_locals.get("self") for frame in reversed(frames)]
-    culprit = next((owner for owner in owners if isinstance(owner, Plugin)), None)
-    everyone = (f"{kind} {parameters[kind]}" for kind in ("backbone", "algorithm", "tasks") if kind in parameters)
+    """Return what is kept of an error: whose code raised it, or all plugins of the trial, and the traceback."""
     return {
-        "plugin": f"{culprit.kind} {culprit.name}" if culprit is not None else ", ".join(everyone),
+        "plugin": _culprit(error, parameters),
         "type": type(error).__name__,
         "message": str(error),
         "traceback": "".join(traceback.format_exception(error)),
     }
+
+
+def _culprit(error: Exception, parameters: Parameters) -> str:
+    if isinstance(error, ScoringError):
+        return "final_estimator and scoring"
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    owners = [frame.f_locals.get("self") for frame in reversed(frames)]
+    culprit = next((owner for owner in owners if isinstance(owner, Plugin)), None)
+    if culprit is not None:
+        return f"{culprit.kind} {culprit.name}"
+    return ", ".join(f"{kind} {parameters[kind]}" for kind in ("backbone", "algorithm", "tasks") if kind in parameters)
 
 
 def finish_trial(study: Study, trial: FrozenTrial) -> None:

@@ -204,6 +204,7 @@ def pareto(study: Study, trials: Sequence[FrozenTrial]) -> Picture | None:
                 values = np.array([t.values for t in chosen]).reshape(len(chosen), len(names))
                 axis.scatter(values[:, i], values[:, of_score], s=36, color=colour, marker=marker, label=name)
             _scale(axis, [t.values[i] for t in complete])
+            _number_points(axis, [t for t in complete if t.number in front], i, of_score)
             better = "lower" if study.directions[i] == StudyDirection.MINIMIZE else "higher"
             axis.set(xlabel=f"{names[i]} ({better} is better)")
             _finish(axis, legend=axis is axes[0])
@@ -267,13 +268,21 @@ def held_out_rows(view: View | None) -> Picture | None:
     def draw(figure: Figure) -> None:
         axes = figure.subplots(1, len(view.panels), squeeze=False)[0]
         for axis, (title, points) in zip(axes, view.panels, strict=True):
-            _draw_points(axis, points, view)
+            _draw_points(axis, _within_sight(points), view)
             axis.set(title=title, xlabel="component 1", ylabel="component 2", xticks=[], yticks=[])
         if view.classes is not None:
             axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="class")
 
     names = " and ".join(title for title, _ in view.panels)
-    return Picture("held-out-rows", f"{view.said}: scatter plots of {names}.", draw, 4.4)
+    moved = any(not np.array_equal(points, _within_sight(points)) for _, points in view.panels)
+    far_out = " Points far out stand at the edge." if moved else ""
+    return Picture("held-out-rows", f"{view.said}: scatter plots of {names}.{far_out}", draw, 4.4)
+
+
+def _within_sight(points: np.ndarray) -> np.ndarray:
+    """Return the points with those far out, beside which the others would be one blot, moved to the edge."""
+    low, high = np.percentile(points, [2, 98], axis=0)
+    return np.clip(points, low - (high - low), high + (high - low))
 
 
 def _draw_points(axis: Any, points: np.ndarray, view: View) -> None:
@@ -299,6 +308,13 @@ def _scale(axis: Any, values: Sequence[float]) -> None:
     positive = [v for v in values if v > 0]
     if positive and max(positive) > 30 * min(positive):
         axis.set_xscale("symlog", linthresh=min(positive))
+
+
+def _number_points(axis: Any, trials: Sequence[FrozenTrial], column: int, row: int) -> None:
+    """Write the number of each trial beside its point, as the table names it."""
+    for trial in trials:
+        place = trial.values[column], trial.values[row]
+        axis.annotate(str(trial.number), place, xytext=(4, 4), textcoords="offset points", fontsize=8)
 
 
 def _numbered(trial: FrozenTrial) -> str:

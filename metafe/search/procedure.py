@@ -115,7 +115,7 @@ def prepare(estimator: MetaFeatureSearchCV, X: Any, y: Any, groups: Any) -> tupl
     requeue_cut_short(study, len(folds))
     # Optuna's own pictures and its dashboard show them.
     study.set_metric_names(list(estimator.objectives))
-    enqueue_first(study, space, smallest, warm, encoder)
+    enqueue_first(study, space, smallest, estimator.n_trials, warm, encoder)
     template = clone(template)
     objective = Objective(
         *(space, data, target, template, judge, tuple(estimator.objectives), seed),

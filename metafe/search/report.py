@@ -170,7 +170,10 @@ def _leaderboard(report: Report, folder: Path) -> str:
         *("trial", "features", "settings", "score", "gain over the best baseline", "columns", "weights"),
         *("ms for 1000 rows", "seconds"),
     )
-    caption = "All complete trials, on the tasks of the search, the same for all; ± is the 95 % interval over tasks."
+    caption = (
+        "All complete trials, on the tasks of the search, the same for all; ± is the 95 % interval over tasks. Gains are over the "
+        "baseline that is best on these; finalists are compared with the one that is best on theirs."
+    )
     rows = [_standing_cells(row) for row in report.rows]
     picture = _shown(pictures.leaderboard(report.rows), folder)
     return picture + _gains(report) + table(caption, columns, rows, n_text=3)

@@ -337,9 +337,9 @@ class Space:
             chosen["max_steps"] = chooser.value(name, "max_steps", lengths, longest)
         return chosen
 
-    def out_of_the_box(self, backbone: Option, algorithm: Option) -> Parameters:
-        """Return the settings to begin with of a network that is judged by folds alone: seen both ways, and quick."""
-        settings: Parameters = {"inputs": "both"} if backbone in self.seeing_discriminants else {}
+    def out_of_the_box(self, backbone: Option, algorithm: Option, inputs: str) -> Parameters:
+        """Return the settings to begin with of a network that is judged by folds alone: how rows are seen, and quick."""
+        settings: Parameters = {"inputs": inputs} if backbone in self.seeing_discriminants else {}
         if "max_steps" in self.settings:
             settings["max_steps"] = max(1, own_length(algorithm.plugin) // FIRST_SHARE)
         return settings

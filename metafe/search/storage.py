@@ -21,6 +21,7 @@ from optuna.storages import BaseStorage, GrpcStorageProxy, RDBStorage
 from optuna.storages._heartbeat import BaseHeartbeat
 from optuna.study import Study
 from sklearn.utils import _safe_indexing
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DatabaseError, IntegrityError, ProgrammingError
 
 from metafe.contracts import InvalidParameterError, MetafeWarning, SearchError, TaskData
@@ -174,17 +175,33 @@ def make_storage(storage: Any) -> BaseStorage:
         return storage
     if not isinstance(storage, str | Path):
         raise InvalidParameterError(f"storage must be None, a URL, a path or a storage of optuna; got {storage!r}.")
-    scheme, separator, rest = str(storage).partition("://")
+    scheme, _, rest = str(storage).partition("://")
     with reaching(storage), warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        if not separator:
-            return open_journal(Path(storage))
-        if scheme == "journal":
-            # As in SQLAlchemy's URLs, three slashes stand before a relative path and four before an absolute one.
-            return open_journal(Path(rest.removeprefix("/")))
+        if (journal := _journal_of(storage)) is not None:
+            return open_journal(journal)
         if scheme == "grpc":
             return _proxy(rest)
         return _relational(str(storage), scheme)
+
+
+def file_of(storage: str | Path) -> Path | None:
+    """Return the file that a URL or path stands for; None for a server or memory."""
+    if (journal := _journal_of(storage)) is not None:
+        return journal
+    with reaching(storage):
+        url = make_url(str(storage))
+    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
+    return Path(str(url.database)) if is_file else None
+
+
+def _journal_of(storage: str | Path) -> Path | None:
+    """Return the path of a journal file; None for another storage."""
+    scheme, separator, rest = str(storage).partition("://")
+    if not separator:
+        return Path(storage)
+    # As in SQLAlchemy's URLs, three slashes stand before a relative path and four before an absolute one.
+    return Path(rest.removeprefix("/")) if scheme == "journal" else None
 
 
 def fingerprint_of(data: TaskData, **parts: Any) -> dict[str, str]:

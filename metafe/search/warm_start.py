@@ -18,7 +18,7 @@ from metafe.search.attributes import PARAMETERS, is_baseline
 from metafe.search.meta_features import distance
 from metafe.search.space import Parameters, Space
 from metafe.search.standings import score_of
-from metafe.search.storage import make_storage, reaching, without_password
+from metafe.search.storage import file_of, make_storage, reaching, without_password
 
 # The attribute of a study under which its data is described.
 META_FEATURES = "meta_features"
@@ -93,6 +93,12 @@ def _is_storage(given: Any) -> bool:
 
 def _studies_in(address: Any) -> list[Study]:
     """Return the studies of metafe in a storage."""
+    file = None if isinstance(address, BaseStorage) else file_of(address)
+    if file is not None and not file.is_file():
+        # To open it would make it.
+        raise InvalidParameterError(
+            f"warm_start_from needs a storage with studies of metafe; got {str(address)!r}, of which there is no file. Check the path."
+        )
     with reaching(address):
         storage = make_storage(address)
         summaries = get_all_study_summaries(storage)

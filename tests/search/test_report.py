@@ -20,10 +20,11 @@ from sklearn.preprocessing import StandardScaler
 from metafe import MetaFeatureExtractor
 from metafe.backbones import MLP
 from metafe.search.attributes import packed
-from metafe.search.pictures import leaderboard
+from metafe.search.pictures import held_out_rows, leaderboard, pareto
 from metafe.search.report import write_report
 from metafe.search.snippet import code_of
 from metafe.search.standings import Standing
+from metafe.search.view import View
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 
@@ -223,6 +224,33 @@ def test_the_legend_of_the_leaderboard_names_what_is_there(made_by, named):
     figure = Figure()
     leaderboard(rows).draw(figure)
     assert figure.axes[0].get_legend_handles_labels()[1] == named
+
+
+def test_rows_far_out_do_not_crush_the_others():
+    points = np.random.default_rng(0).normal(size=(200, 2))
+    points[0] = 1000, -1000
+    picture = held_out_rows(View((("near", points[1:]), ("far", points)), "rows"))
+    assert "stand at the edge" in picture.alt
+    figure = Figure()
+    picture.draw(figure)
+    near, far = figure.axes
+    np.testing.assert_array_equal(near.collections[0].get_offsets(), points[1:])
+    np.testing.assert_array_equal(far.collections[0].get_offsets()[1:], points[1:])
+    assert np.diff(far.get_xlim()) < 20
+    assert "edge" not in held_out_rows(View((("near", points[1:]),), "rows")).alt
+
+
+def test_points_of_the_front_are_numbered():
+    study = make_study(
+        trial([0.7, 10.0]),
+        trial([0.6, 20.0]),
+        trial([0.8, 30.0]),
+        names=("score", "n_features"),
+        directions=("maximize", "minimize"),
+    )
+    figure = Figure()
+    pareto(study, study.trials).draw(figure)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "2"]
 
 
 def test_pruned_trials_are_in_the_history(tmp_path):

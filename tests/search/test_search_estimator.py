@@ -11,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import check_scoring
 from sklearn.model_selection import GroupKFold, KFold, cross_val_score
+from sklearn.naive_bayes import MultinomialNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -74,7 +75,8 @@ def test_a_network_that_wins_is_trained_on_all_rows_as_long_as_did_best(brief, b
     monkeypatch.setattr(Learned, "least_gain", lambda self, gains: 1.0)
     monkeypatch.setattr(finalists, "compare", lambda ours, theirs: Comparison(1.0, 0.0, 1.0, 0.9, 1.1))
     extractor = MetaFeatureExtractor(max_steps=4, device="cpu", patience=patience)
-    found = brief(backbones=["mlp"], algorithms="protonet", extractor=extractor, n_trials=10).fit(*blobs)
+    narrowed = {"backbones": ["mlp"], "algorithms": "protonet", "tasks": "classes"}
+    found = brief(**narrowed, extractor=extractor, n_trials=10).fit(*blobs)
     steps = found.study_.trials[found.best_index_].user_attrs[attribute.BEST_STEPS]
     # Nothing is held out of few classes in a fold, unless the user is patient by a number.
     assert len(steps) == (0 if patience == "auto" else found.n_splits_)
@@ -294,6 +296,7 @@ def test_without_refit_there_is_a_verdict_alone(brief, blobs):
         ({"verbose": "x"}, "verbose must be"),
         ({"refit": "score"}, "refit must be"),
         ({"study_name": 3}, "study_name must be"),
+        ({"study_name": " "}, "study_name must be"),
         ({"scoring": "nope", "final_estimator": LogisticRegression()}, "scoring must be 'few_shot' or a scorer"),
         ({"scoring": "acuracy", "final_estimator": LogisticRegression()}, "Did you mean 'accuracy'"),
         ({"scoring": 3, "final_estimator": LogisticRegression()}, "scoring must be one metric"),
@@ -351,6 +354,11 @@ def _raise(estimator, X, y):
         (lambda estimator, X, y: "good", LogisticRegression(), "a number for LogisticRegression; it raised ValueError"),
         (_raise, LogisticRegression(), "it raised ZeroDivisionError: no reason"),
         ("accuracy", Ridge(), "Classification metrics can't handle"),
+        (
+            "accuracy",
+            MultinomialNB(),
+            "final_estimator must be able to fit features .* MultinomialNB raised ValueError: Negative",
+        ),
     ],
 )
 def test_a_scorer_that_does_not_score_is_an_error_before_any_training(
@@ -360,6 +368,24 @@ def test_a_scorer_that_does_not_score_is_an_error_before_any_training(
     with pytest.raises(InvalidParameterError, match=message):
         brief(extractor=extractor, scoring=scoring, final_estimator=final_estimator).fit(*blobs)
     assert not count_steps
+
+
+class PickyClassifier(LogisticRegression):
+    """Fits rows of six columns alone."""
+
+    def fit(self, X, y):
+        if X.shape[1] != 6:
+            raise ValueError("six columns, please")
+        return super().fit(X, y)
+
+
+def test_a_final_estimator_that_raises_is_named_in_place_of_plugins(brief, blobs):
+    extractor = MetaFeatureExtractor("mlp", "protonet", max_steps=1)
+    assert blobs[0].shape[1] == 6
+    search = brief(extractor=extractor, scoring="accuracy", final_estimator=PickyClassifier(), n_trials=4, refit=False)
+    errors = [t.user_attrs["error"] for t in search.fit(*blobs).study_.trials if "error" in t.user_attrs]
+    assert {error["plugin"] for error in errors} == {"final_estimator and scoring"}
+    assert "PickyClassifier raised ValueError: six columns" in errors[0]["message"]
 
 
 def test_folds_may_be_masks(brief, blobs):

@@ -412,11 +412,25 @@ def test_baselines_fit_the_data():
     assert _names_of_baselines(rows_of("regression", (8, 8))) == ["standardised rows", "PCA", "supervised"]
 
 
+def queued_in(study):
+    """Return which baselines the queued trials are, and their backbones."""
+    queued = [(t.user_attrs.get(BASELINE), json.loads(t.user_attrs[GIVEN])["backbone"]) for t in study.trials]
+    return zip(*queued, strict=True)
+
+
+def test_all_baselines_come_before_anything_else_where_trials_are_few():
+    study, space, data = optuna.create_study(), space_of(), rows_of()
+    expected = list(baselines(space, data))
+    enqueue_first(study, space, data, len(expected))
+    names, _ = queued_in(study)
+    assert list(names[: len(expected)]) == expected
+    assert not any(names[len(expected) :])
+
+
 def test_what_is_quick_comes_before_the_baselines_that_are_slow():
     study, space = optuna.create_study(), space_of()
-    enqueue_first(study, space, rows_of())
-    queued = [(t.user_attrs.get(BASELINE), json.loads(t.user_attrs[GIVEN])["backbone"]) for t in study.trials]
-    names, backbones = zip(*queued, strict=True)
+    enqueue_first(study, space, rows_of(), 20)
+    names, backbones = queued_in(study)
     slow, quick = names.index("NCA"), [i for i, name in enumerate(backbones) if name == "plda"]
     assert names[slow + 1] == "supervised"
     assert quick

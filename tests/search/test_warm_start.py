@@ -138,6 +138,15 @@ def test_a_url_stands_for_all_studies_of_metafe(tmp_path, earlier):
     assert warm_settings(url, {}, _space()) == warm_settings(earlier, {}, _space())
 
 
+@pytest.mark.parametrize(
+    "spelt", ["{}/nowhere/study.log", "journal:///{}/nowhere/study.log", "sqlite:///{}/nowhere.db"]
+)
+def test_a_file_that_is_not_there_is_an_error_and_is_not_made(tmp_path, spelt):
+    with pytest.raises(InvalidParameterError, match="of which there is no file"):
+        warm_settings(spelt.format(tmp_path), {}, _space())
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("spelt", [str, Path, "journal:///{}".format, make_storage])
 def test_every_storage_of_a_search_can_be_started_from(tmp_path, earlier, spelt):
     path = tmp_path / "study.log"
