@@ -45,9 +45,9 @@ class Finalist:
         winner is chosen, since what differs much between classes may mislead on the next. Of what was named before any class was
         looked at, it is ``class_low``. Infinite where there are no classes.
     class_low : float
-        What of it must be above zero: the same, but the lower bound of 95 % for a network, which was found among many by these
-        classes; with the rows beside it half of the features cannot mislead. Of what was named before, it is the mean of eight
-        classes or more, and the bound of fewer.
+        What of it must be above zero, see `metafe.training.trust.Learned`: the same, but the lower bound of 95 % for a network,
+        which was found among many by these classes; with the rows beside it half of the features cannot mislead. Of what was
+        named before, it is the mean of eight classes or more. Of fewer, what is all learned, discriminants too, has to pass 95 %.
     """
 
     trial: int
@@ -284,7 +284,9 @@ def _learned(trial: FrozenTrial, concat_input: Beside | None) -> Learned:
         return Learned.OUT_OF_THE_BOX
     if not trains(parameters_of(trial)):
         return Learned.NOTHING
-    return Learned.ALONE if concat_input is None else Learned.BESIDE_ROWS
+    if concat_input is None:
+        return Learned.ALONE
+    return Learned.BESIDE_DISCRIMINANTS if concat_input == "discriminants" else Learned.BESIDE_ROWS
 
 
 def _over_classes(judged: Judged, reference: Judged, least_gain: Callable[[np.ndarray], float]) -> float:

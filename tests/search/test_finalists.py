@@ -283,6 +283,24 @@ def test_the_mean_of_a_handful_of_classes_is_not_trusted(n_classes, is_enough):
     assert Learned.OUT_OF_THE_BOX.least_gain(np.full(n_classes, 0.1)) > 0
 
 
+@pytest.mark.parametrize(
+    ("n_classes", "how", "wins"), [(8, "discriminants", True), (6, "discriminants", False), (6, "feature", True)]
+)
+def test_of_few_classes_a_network_beside_discriminants_has_to_be_surely_better(
+    objective, judged_as, n_classes, how, wins
+):
+    gains = np.array([0.24, -0.06] * (n_classes // 2))
+    judged_as({0: 0.6, 1: 0.5}, {0: np.zeros(n_classes), 1: np.zeros(n_classes)})
+    network = trial(1, 0.5)
+    network.user_attrs[attribute.BESIDE] = {
+        how: {
+            "scores": attribute.packed(np.full(N_EPISODES, 0.69) + 0.001 * (np.arange(N_EPISODES) % 2)),
+            "class_scores": attribute.packed(0.6 + gains),
+        }
+    }
+    assert (judge_finalists([trial(0, 0.6, "PCA"), network], objective).winner.trial == 1) == wins
+
+
 def test_the_same_parameters_are_judged_once(objective):
     first, again = trial(1, 0.8), trial(2, 0.8)
     again.user_attrs[attribute.PARAMETERS] = first.user_attrs[attribute.PARAMETERS]
