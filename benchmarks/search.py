@@ -1,6 +1,6 @@
 """How fast a search gets somewhere, and what it costs beside the trainings.
 
-    python benchmarks/search.py FOLDER [--data soybean keel:letter ...] [--seconds 120] [--seeds 5] [--trials 40] [--part gain cost workers warm]
+    python benchmarks/search.py FOLDER [--data soybean keel:letter ...] [--seconds 120] [--seeds 5] [--trials 40] [--steps 200] [--part gain cost workers warm]
 
 FOLDER and data are those of search_quality.py; two thirds of the classes are searched with. One thread for each worker in
 every arm.
@@ -14,8 +14,8 @@ cost     milliseconds of a trial beside fitting and judging, by storage.
 workers  finished trials of two workers over those of one, all trials alike, in turns as often as there are seeds. The start of the
          workers, which a search pays once, is stated apart. Takes at least 120 seconds of each arm to say something.
 warm     trials until a search that starts from one of half of the classes is as good, on the other half, as a search from nothing
-         is at its end. A seed in which that is as good by something that both try first, a baseline or what works out of the
-         box, says nothing and does not count.
+         is at its end: of all trials, and of searched networks alone. A seed in which that is as good by something that both
+         try first, a baseline or what works out of the box, says nothing and does not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -43,6 +43,8 @@ from threadpoolctl import threadpool_limits
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 from metafe.contracts import Float
 from metafe.search.attributes import GIVEN
+from metafe.search.options import trains
+from metafe.search.standings import parameters_of
 
 SHARE = 0.95
 # The first baseline of every search.
@@ -243,11 +245,11 @@ def rate_of(study: Study, n_workers: int) -> tuple[float, datetime]:
     return sum(shares) / _seconds(begin, end), begin
 
 
-def warm(X: np.ndarray, y: np.ndarray, trials: int, seeds: int) -> None:
-    """Search half of the classes, then the others from nothing and from what was found; trainings of 200 steps."""
-    short = MetaFeatureExtractor(max_steps=200)
+def warm(X: np.ndarray, y: np.ndarray, trials: int, steps: int, seeds: int) -> None:
+    """Search half of the classes, then the others from nothing and from what was found."""
+    short = MetaFeatureExtractor(max_steps=steps)
     classes = np.unique(y)
-    shares = []
+    shares: dict[str, list[float]] = {name: [] for name in READINGS}
     for seed in range(seeds):
         old = np.isin(y, np.random.default_rng(seed).permutation(classes)[: len(classes) // 2])
 
@@ -257,32 +259,53 @@ def warm(X: np.ndarray, y: np.ndarray, trials: int, seeds: int) -> None:
 
         cold = search(~old)
         warmed = search(~old, search(old))
-        target = best_by_trial(cold)[-1]
-        first_cold, first_warm = first_reaching(target, cold), first_reaching(target, warmed)
-        counts = GIVEN not in cold.trials[first_cold - 1].user_attrs
-        if counts:
-            shares.append(first_warm / trials)
+        for name, counts in READINGS.items():
+            share = compare_trials(
+                f"seed {seed}, {name}", best_by_trial(cold, counts), best_by_trial(warmed, counts), cold
+            )
+            shares[name] += [] if share is None else [share]
+    for name, of_seeds in shares.items():
+        median = statistics.median(of_seeds) if of_seeds else float("nan")
         print(
-            f"seed {seed}: after {trials} trials {100 * target:.1f} from nothing, first at trial {first_cold}"
-            f"{'' if counts else ', which was not drawn: does not count'}; warm as good at trial {first_warm}, "
-            f"{100 * best_by_trial(warmed)[-1]:.1f} at the end",
+            f"{name}: median share of the trials {median:.2f} of {len(of_seeds)} seeds that count (must be at most 0.5)",
             flush=True,
         )
-    median = statistics.median(shares) if shares else float("nan")
+
+
+def compare_trials(label: str, cold: np.ndarray, warmed: np.ndarray, study: Study) -> float | None:
+    """Print after how many trials a warm search is as good as a cold one in the end; return the share, None where it does not count."""
+    target = cold[-1]
+    first_cold, first_warm = first_reaching(target, cold), first_reaching(target, warmed)
+    counts = GIVEN not in study.trials[int(first_cold) - 1].user_attrs
     print(
-        f"median share of the trials {median:.2f} of {len(shares)} seeds that count (must be at most 0.5)", flush=True
+        f"{label}: after {len(cold)} trials {100 * target:.1f} from nothing, first at trial {first_cold}"
+        f"{'' if counts else ', which was not drawn: does not count'}; warm as good at trial {first_warm}, "
+        f"{100 * warmed[-1]:.1f} at the end",
+        flush=True,
     )
+    return first_warm / len(cold) if counts else None
 
 
-def best_by_trial(study: Study) -> np.ndarray:
-    """Return the best score of a finished trial after each trial."""
-    scores = [t.value if t.state == TrialState.COMPLETE else -np.inf for t in study.trials]
+def best_by_trial(study: Study, counts: Callable[[FrozenTrial], bool]) -> np.ndarray:
+    """Return the best score of a finished trial that counts after each trial."""
+    scores = [t.value if t.state == TrialState.COMPLETE and counts(t) else -np.inf for t in study.trials]
     return np.maximum.accumulate(scores)
 
 
-def first_reaching(target: float, study: Study) -> float:
+def is_searched_network(trial: FrozenTrial) -> bool:
+    """Tell whether a trial has trained something, and is no baseline."""
+    return "baseline" not in trial.user_attrs and trains(parameters_of(trial))
+
+
+READINGS: dict[str, Callable[[FrozenTrial], bool]] = {
+    "all trials": lambda trial: True,
+    "searched networks": is_searched_network,
+}
+
+
+def first_reaching(target: float, best: np.ndarray) -> float:
     """Return after how many trials a score is reached; infinity for never."""
-    reached = np.flatnonzero(best_by_trial(study) >= target)
+    reached = np.flatnonzero(best >= target)
     return int(reached[0]) + 1 if len(reached) else float("inf")
 
 
@@ -294,6 +317,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="of each search")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=40, help="of each search in warm")
+    parser.add_argument("--steps", type=int, default=200, help="of each training in warm")
     parts = ["cost", "workers", "gain", "warm"]
     parser.add_argument("--part", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
@@ -318,7 +342,7 @@ def of_data(data: Table, options: argparse.Namespace) -> None:
     if "gain" in options.part:
         gain(X[source], y[source], options.seconds, options.seeds)
     if "warm" in options.part:
-        warm(X, y, options.trials, options.seeds)
+        warm(X, y, options.trials, options.steps, options.seeds)
 
 
 if __name__ == "__main__":
