@@ -9,13 +9,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
 from optuna.exceptions import OptunaError
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial
 from sklearn.utils import _safe_indexing
 
 from metafe.class_folds import holds_out_few_classes
@@ -25,14 +24,13 @@ from metafe.extractor import MetaFeatureExtractor
 from metafe.fitting import Fitted, Recipe
 from metafe.inputs import Target
 from metafe.plugins import notify
-from metafe.refitting import SEVERAL
 from metafe.search import attributes as attribute
-from metafe.search.baselines import STANDARDISED, is_label_free
+from metafe.search.baselines import STANDARDISED
 from metafe.search.beside import judge_beside, may_stand_beside
 from metafe.search.judging import DownstreamJudge, Judge, Judged, ScoringError
 from metafe.search.options import effective_parameters
+from metafe.search.refit_plan import WHOLE, RefitPlan
 from metafe.search.space import Parameters, Space
-from metafe.search.standings import contenders
 from metafe.search.stops import StopRules, StorageTroubleError, TrialCutOffError, TrialFailedError
 from metafe.search.storage import Direction
 from metafe.search.view import rows_shown, two_dimensions
@@ -49,16 +47,8 @@ DIRECTIONS: dict[str, Direction] = {
 }
 # A search that must be done by some time has room for so many trials that train on every fold as long as they may.
 FULL_TRIALS = 5
-# What the refit has of that time, if it needs so much, where trainings were cut short: longer ones would have been better.
-REFIT_SHARE = 0.4
-# What it has of it for several networks, if they need so much.
-SEVERAL_SHARE = 0.2
 # Of fewer classes held out, the gains of networks differ by as much as good networks do from bad ones.
 FEWEST_TO_TELL_EARLY = 5
-# Of a training that holds nothing out.
-WHOLE: dict[str, Any] = {"validation_fraction": 0.0}
-# Larger ones begin with what someone else has trained, so that they would differ little, and take much memory.
-MOST_PARAMETERS_OF_SEVERAL = 20_000_000
 
 
 class TrialExtractor(MetaFeatureExtractor):
@@ -300,63 +290,10 @@ class Objective:
 
     def refit_seconds(self, trials: Sequence[FrozenTrial]) -> float:
         """Return how long it takes to judge the baselines on all rows, and would take to fit a likely winner on all rows."""
-        finished = [t for t in trials if t.state == TrialState.COMPLETE]
-        judging = sum(t.user_attrs[attribute.SECONDS] for t in finished if is_label_free(t))
-        likely = self._likely_winners(finished) if self.refits else []
-        of_one = max(map(self._refit_seconds_of, likely), default=0.0)
-        of_each = max(map(self._refit_seconds_of_each, likely), default=0.0) if self._trains_several else 0.0
-        return max(of_one, min(SEVERAL * of_each, self._whole_time * SEVERAL_SHARE)) + judging
-
-    def settings_of_winner(self, trial: FrozenTrial) -> Parameters:
-        """Return the settings of the training of a winner that learns: on all rows, as long as did best where something was held out."""
-        best_steps = trial.user_attrs[attribute.BEST_STEPS]
-        length = {"max_steps": round(float(np.median(best_steps)))} if best_steps else {}
-        whole = WHOLE if best_steps or self.trains_whole else {}
-        return whole | length | self._networks_of_winner(trial)
-
-    def _networks_of_winner(self, trial: FrozenTrial) -> Parameters:
-        """Return how many networks it is fitted as: several, or as many of them as there is time for."""
-        if not self._trains_several or trial.user_attrs.get("n_parameters", 0) > MOST_PARAMETERS_OF_SEVERAL:
-            return {}
-        n_fitting = (
-            np.inf if self.deadline is None else (self.deadline - time.time()) / self._refit_seconds_of_each(trial)
-        )
-        return {"n_networks": int(np.clip(n_fitting, self._n_networks_of(trial), SEVERAL))}
-
-    def _n_networks_of(self, trial: FrozenTrial) -> int:
-        """Return how many networks a trial has: as few as see rows in each way that it asks for."""
-        own = json.loads(trial.user_attrs.get(attribute.PARAMETERS, "{}"))
-        return 2 if own.get("inputs", self.template.inputs) == "both" else 1
+        return RefitPlan(self).seconds(trials)
 
     @property
-    def _trains_several(self) -> bool:
-        """Whether several networks are what was judged, only better: not where size counts too, or what a scorer makes of them."""
-        return self.prunes and isinstance(self.judge, Judge) and is_auto(self.template.n_networks)
-
-    def _likely_winners(self, finished: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Return the searched trials that may win, and the baselines that learn and may beat the others."""
-        by_score = sorted(finished, key=lambda t: attribute.score_of(t, self.objectives), reverse=True)
-        searched = [t for t in by_score if not attribute.is_baseline(t.user_attrs)]
-        baselines = [t for t in by_score if attribute.is_baseline(t.user_attrs)]
-        return contenders(searched) + list(takewhile(lambda t: not is_label_free(t), baselines))
-
-    def _refit_seconds_of(self, trial: FrozenTrial) -> float:
-        fits = max(trial.user_attrs[attribute.FIT_SECONDS])
-        whole = max(trial.user_attrs.get(attribute.WHOLE_FIT_SECONDS, [np.inf]))
-        n_train = min(len(train) for train, _ in self.judge.folds.parts)
-        return float(max(fits * len(self.data) / n_train, self._least_refit_seconds(fits, whole)))
-
-    def _refit_seconds_of_each(self, trial: FrozenTrial) -> float:
-        return self._refit_seconds_of(trial) / self._n_networks_of(trial)
-
-    def _least_refit_seconds(self, fit_seconds: float, whole: float) -> float:
-        """Return the time for a training that was cut short: as long as it would have been, but no more than its share."""
-        if self.fold_seconds is None or fit_seconds < self.fold_seconds:
-            return 0.0
-        return min(whole, REFIT_SHARE * self._whole_time)
-
-    @property
-    def _whole_time(self) -> float:
+    def whole_time(self) -> float:
         """The time for everything, in seconds."""
         return np.inf if self.fold_seconds is None else FULL_TRIALS * len(self.judge.folds) * self.fold_seconds
 

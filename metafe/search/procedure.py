@@ -39,6 +39,7 @@ from metafe.search.objective import DIRECTIONS, Objective, trains_whole
 from metafe.search.options import trains
 from metafe.search.progress import show_search
 from metafe.search.reclaiming import lasting, requeue_cut_short
+from metafe.search.refit_plan import RefitPlan
 from metafe.search.results import check_any_complete, cv_results
 from metafe.search.samplers import make_pruner, make_sampler
 from metafe.search.space import Space
@@ -141,7 +142,7 @@ def conclude(estimator: MetaFeatureSearchCV, study: Study, objective: Objective)
     estimator.best_index_ = [t.number for t in finished].index(finals.winner.trial)
     estimator.best_params_ = objective.parameters_of(finished[estimator.best_index_])
     if trains(estimator.best_params_):
-        estimator.best_params_ |= objective.settings_of_winner(finished[estimator.best_index_])
+        estimator.best_params_ |= RefitPlan(objective).settings(finished[estimator.best_index_])
     if finals.winner.concat_input is not None:
         estimator.best_params_ |= {"concat_input": finals.winner.concat_input}
     estimator.best_score_ = float(estimator.cv_results_["mean_test_score"][estimator.best_index_])

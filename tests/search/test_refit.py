@@ -12,12 +12,12 @@ import pytest
 from metafe import MetaFeatureExtractor
 from metafe.algorithms import ProtoNet
 from metafe.search import attributes as attribute
-from metafe.search import objective as objectives
-from metafe.search import procedure
+from metafe.search import procedure, refit_plan
 from metafe.search.folds import Folds
 from metafe.search.judging import Judge
 from metafe.search.objective import Objective
 from metafe.search.procedure import Refit
+from metafe.search.refit_plan import RefitPlan
 from metafe.training import trainer
 from metafe.training.validation import Validator
 
@@ -111,7 +111,7 @@ def objective(monkeypatch):
     judge = object.__new__(Judge)
     judge.folds = folds
     made = Objective(None, np.zeros(120), None, MetaFeatureExtractor(), judge)
-    monkeypatch.setattr(objectives, "time", SimpleNamespace(time=lambda: 100.0))
+    monkeypatch.setattr(refit_plan, "time", SimpleNamespace(time=lambda: 100.0))
     made.deadline, made.fold_seconds = 130.0, 2.0
     return made
 
@@ -127,7 +127,7 @@ def test_networks_that_see_rows_in_two_ways_are_trained_two_at_a_time(objective)
     assert objective.refit_seconds([both]) == pytest.approx(3.0)
     for left, n_networks in ((3.1, 4), (2.9, 3), (1.0, 2)):
         objective.deadline = 100.0 + left
-        assert objective._networks_of_winner(both) == {"n_networks": n_networks}
+        assert RefitPlan(objective)._networks(both) == {"n_networks": n_networks}
 
 
 def test_what_is_taken_out_of_the_box_is_left_its_time_though_others_score_better(objective):
@@ -143,9 +143,9 @@ def test_what_is_taken_out_of_the_box_is_left_its_time_though_others_score_bette
 )
 def test_as_many_networks_are_fitted_as_there_is_time_for(objective, left, n_networks):
     objective.deadline = 100.0 + left
-    assert objective._networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": n_networks}
+    assert RefitPlan(objective)._networks(finished(0.5, 1.0, 1.0)) == {"n_networks": n_networks}
     objective.deadline = None
-    assert objective._networks_of_winner(finished(0.5, 1.0, 1.0)) == {"n_networks": 4}
+    assert RefitPlan(objective)._networks(finished(0.5, 1.0, 1.0)) == {"n_networks": 4}
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ def test_as_many_networks_are_fitted_as_there_is_time_for(objective, left, n_net
 def test_a_winner_is_one_network_where_several_are_something_else(objective, change):
     for name, value in change.items():
         setattr(objective, name, value)
-    assert objective._networks_of_winner(finished(0.5, 1.0, 1.0)) == {}
+    assert RefitPlan(objective)._networks(finished(0.5, 1.0, 1.0)) == {}
 
 
 def test_a_large_network_is_one(objective):
     winner = finished(0.5, 1.0, 1.0)
     winner.set_user_attr("n_parameters", 2e7 + 1)
-    assert objective._networks_of_winner(winner) == {}
+    assert RefitPlan(objective)._networks(winner) == {}
