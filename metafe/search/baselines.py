@@ -148,7 +148,8 @@ def enqueue_first(
     recipes = default_recipes(space, data, encoder)
     seen_both_ways = {OUT_OF_THE_BOX: True} if any(recipe.get("inputs") == "both" for recipe in recipes[:1]) else {}
     tried = _enqueue_new(study, space, recipes[:1], tried, seen_both_ways)
-    _enqueue_new(study, space, recipes[1:], tried)
+    # What did best elsewhere tells more of other networks than their defaults do.
+    _enqueue_new(study, space, [] if warm else recipes[1:], tried)
 
 
 def _enqueue_baselines(study: Study, space: Space, named: Mapping[str, Parameters]) -> None:

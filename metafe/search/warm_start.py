@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
     Returns
     -------
     list of dict
-        Parameters of a `MetaFeatureExtractor`, at most ten, three from each study, each once. What this search does not draw,
-        also since it lists it, takes no place among them.
+        Parameters of a `MetaFeatureExtractor`, each once: three from each study, then more from the better half of what each
+        has finished, ten in all at most. What this search does not draw, also since it lists it, takes no place among them.
 
     Raises
     ------
@@ -54,13 +54,15 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
     others = sorted(_studies(warm_start_from), key=lambda study: distance(features, _features_of(study)))
     found: dict[str, Parameters] = {}
     for study in others:
-        found |= dict(islice(_best_in(space, study), BEST_OF_EACH))
+        found |= dict(islice(_best_in(space, _best_first(study)), BEST_OF_EACH))
+    for study in others:
+        found |= dict(_best_in(space, _better_half(study)))
     return list(found.values())[:MOST_SETTINGS]
 
 
-def _best_in(space: Space, study: Study) -> Iterator[tuple[str, Parameters]]:
-    """Yield the settings of a study that a space has too, the best first, and what tells them apart."""
-    for trial in _best_first(study):
+def _best_in(space: Space, trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, Parameters]]:
+    """Yield the settings of trials that a space has too, and what tells them apart."""
+    for trial in trials:
         parameters = space.from_json(json.loads(trial.user_attrs[PARAMETERS]))
         if (choices := space.fixed(parameters)) is not None:
             yield json.dumps(choices, sort_keys=True), parameters
@@ -71,6 +73,12 @@ def _best_first(study: Study) -> list[FrozenTrial]:
     tried = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     learned = [trial for trial in tried if trial.values and not is_baseline(trial.user_attrs)]
     return sorted(learned, key=lambda trial: (trial.state == TrialState.PRUNED, -score_of(study, trial)))
+
+
+def _better_half(study: Study) -> list[FrozenTrial]:
+    """Return the better half of those that are complete, by their score."""
+    complete = [trial for trial in _best_first(study) if trial.state == TrialState.COMPLETE]
+    return complete[: len(complete) // 2]
 
 
 def _studies(given: Any) -> list[Study]:
