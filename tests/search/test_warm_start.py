@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 from metafe.contracts import InvalidParameterError, SearchError, TaskData
 from metafe.search.attributes import GIVEN, PARAMETERS
+from metafe.search.baselines import default_recipes, enqueue_first
 from metafe.search.meta_features import distance, meta_features
 from metafe.search.options import effective_parameters
 from metafe.search.space import Space
@@ -121,6 +122,32 @@ def test_the_most_similar_study_comes_first(earlier):
     alone = warm_settings(similar, features, space)
     assert alone
     assert warm_settings([other, similar], features, space)[: len(alone)] == alone
+
+
+@pytest.mark.parametrize(("n_trials", "n_taken"), [(4, 3), (12, 6), (30, 10)])
+def test_of_one_study_three_settings_are_taken_and_more_of_the_better_half(n_trials, n_taken):
+    usual = {"backbone": "mlp", "algorithm": "protonet", "tasks": "classes", "inputs": "rows"}
+    study = study_of({}, *(usual | {"backbone__width": 40 + number} for number in range(n_trials)))
+    scored = optuna.create_study(direction="maximize")
+    scored.set_user_attr(META_FEATURES, {})
+    for trial in study.trials:
+        trial.values = [trial.number / 100]
+        scored.add_trial(trial)
+    widths = [parameters["backbone__width"] for parameters in warm_settings(scored, {}, _space())]
+    assert widths == [40 + number for number in range(n_trials - 1, n_trials - 1 - n_taken, -1)]
+
+
+def test_defaults_of_other_networks_are_not_tried_where_others_tell_more(earlier):
+    data = data_of(*table(150, 6, 7, seed=1))
+    warm = warm_settings(earlier, earlier.study_.user_attrs[META_FEATURES], _space())
+    n_queued = []
+    for settings in ([], warm[:1]):
+        study = optuna.create_study()
+        enqueue_first(study, _space(), data, 50, settings)
+        n_queued.append(len(study.trials))
+    n_others = len(default_recipes(_space(), data)) - 1
+    assert n_others > 1
+    assert n_queued[1] <= n_queued[0] - n_others + 1
 
 
 def _space():
