@@ -1,6 +1,7 @@
 """How fast a search gets somewhere, and what it costs beside the trainings.
 
-    python benchmarks/search.py FOLDER [--data soybean keel:letter ...] [--seconds 120] [--seeds 5] [--trials 40] [--steps 200] [--part gain cost workers warm]
+    python benchmarks/search.py FOLDER [--data soybean keel:letter ...] [--seconds 120] [--seeds 5] [--trials 40] [--steps 200]
+        [--algorithms protonet ...] [--part gain cost workers warm]
 
 FOLDER and data are those of search_quality.py; two thirds of the classes are searched with. One thread for each worker in
 every arm.
@@ -245,17 +246,18 @@ def rate_of(study: Study, n_workers: int) -> tuple[float, datetime]:
     return sum(shares) / _seconds(begin, end), begin
 
 
-def warm(X: np.ndarray, y: np.ndarray, trials: int, steps: int, seeds: int) -> None:
+def warm(X: np.ndarray, y: np.ndarray, options: argparse.Namespace) -> None:
     """Search half of the classes, then the others from nothing and from what was found."""
-    short = MetaFeatureExtractor(max_steps=steps)
+    short = MetaFeatureExtractor(max_steps=options.steps)
+    trials, algorithms = options.trials, options.algorithms
     classes = np.unique(y)
     shares: dict[str, list[float]] = {name: [] for name in READINGS}
-    for seed in range(seeds):
+    for seed in range(options.seeds):
         old = np.isin(y, np.random.default_rng(seed).permutation(classes)[: len(classes) // 2])
 
         def search(which: np.ndarray, others: Any = None, seed: int = seed) -> Study:
             settings = {"n_trials": trials, "refit": False, "warm_start_from": others, "random_state": seed}
-            return MetaFeatureSearchCV(short, **settings).fit(X[which], y[which]).study_
+            return MetaFeatureSearchCV(short, algorithms=algorithms, **settings).fit(X[which], y[which]).study_
 
         cold = search(~old)
         warmed = search(~old, search(old))
@@ -318,6 +320,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--trials", type=int, default=40, help="of each search in warm")
     parser.add_argument("--steps", type=int, default=200, help="of each training in warm")
+    parser.add_argument("--algorithms", nargs="+", help="that are searched in warm; all by default")
     parts = ["cost", "workers", "gain", "warm"]
     parser.add_argument("--part", nargs="+", choices=parts, default=parts)
     options = parser.parse_args()
@@ -342,7 +345,7 @@ def of_data(data: Table, options: argparse.Namespace) -> None:
     if "gain" in options.part:
         gain(X[source], y[source], options.seconds, options.seeds)
     if "warm" in options.part:
-        warm(X, y, options.trials, options.steps, options.seeds)
+        warm(X, y, options)
 
 
 if __name__ == "__main__":
