@@ -43,7 +43,7 @@ from threadpoolctl import threadpool_limits
 
 from metafe import MetaFeatureExtractor, MetaFeatureSearchCV
 from metafe.contracts import Float
-from metafe.search.attributes import GIVEN
+from metafe.search.attributes import GIVEN, is_baseline
 from metafe.search.options import trains
 from metafe.search.standings import parameters_of
 
@@ -296,7 +296,7 @@ def best_by_trial(study: Study, counts: Callable[[FrozenTrial], bool]) -> np.nda
 
 def is_searched_network(trial: FrozenTrial) -> bool:
     """Tell whether a trial has trained something, and is no baseline."""
-    return "baseline" not in trial.user_attrs and trains(parameters_of(trial))
+    return not is_baseline(trial.user_attrs) and trains(parameters_of(trial))
 
 
 READINGS: dict[str, Callable[[FrozenTrial], bool]] = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from itertools import chain, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -69,7 +68,7 @@ def baselines(space: Space, data: TaskData, encoder: Encoder | None = None) -> d
 
 
 def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None) -> list[Parameters]:
-    """Return what the extractor would do out of the box: with each backbone, then with each task source.
+    """Return what to begin with: what works out of the box, then each other backbone and task source on plain rows.
 
     Parameters
     ----------
@@ -90,11 +89,8 @@ def default_recipes(space: Space, data: TaskData, encoder: Encoder | None = None
     trained.sort(key=lambda pair: pair[0].plugin.name != automatic)
     pairs = [(network, _first(usual, sources)[0]) for network, sources in trained]
     pairs += [(network, source) for network, sources in trained[:1] for source in _first(usual, sources)[1:]]
-    # The first sees rows both ways; others tell more, and take half the time, if they see what comes.
-    return [
-        _default_recipe(space, network, source, inputs)
-        for (network, source), inputs in zip(pairs, chain(["both"], repeat("rows")), strict=False)
-    ]
+    # The first sees rows both ways; others tell more, and take half the time, if they see plain rows.
+    return [_default_recipe(space, *pair, "rows" if i else "both") for i, pair in enumerate(pairs)]
 
 
 def _default_recipe(space: Space, network: Option, source: Option, inputs: str) -> Parameters:
@@ -113,9 +109,10 @@ def enqueue_first(
 ) -> None:
     """Enqueue what is tried before the sampler has its say.
 
-    The baselines, what did best on similar data, and what works out of the box. What trains nothing and has few settings comes
-    before the baselines that are slow, since it is over before they would be, unless there are too few trials for both. In a
-    study that goes on, what did best on similar data and has not been tried in it comes next.
+    The baselines, what works out of the box, what did best on similar data, and defaults of other networks, of which what did
+    best takes the place of as many. What trains nothing and has few settings comes before the baselines that are slow, since it
+    is over before they would be, unless there are too few trials for both. In a study that goes on, what did best on similar data
+    and has not been tried in it comes next.
 
     Parameters
     ----------
@@ -138,18 +135,18 @@ def enqueue_first(
     by_hand = baselines(space, data, encoder)
     tried = [effective_parameters(parameters) for parameters in by_hand.values()]
     listed = space.list_settings()
-    later = SLOW if len(by_hand) + len(listed) <= n_trials else frozenset()
+    n_quick_and_slow = len(tried) + sum(effective_parameters(parameters) not in tried for parameters in listed)
+    later = SLOW if n_quick_and_slow <= n_trials else frozenset()
     _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name not in later})
     discriminants = [parameters for parameters in listed if parameters["backbone"] == DISCRIMINANTS]
     tried = _enqueue_new(study, space, discriminants, tried, {OUT_OF_THE_BOX: True})
     tried = _enqueue_new(study, space, listed, tried)
     _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name in later})
-    tried = _enqueue_new(study, space, warm, tried)
     recipes = default_recipes(space, data, encoder)
     seen_both_ways = {OUT_OF_THE_BOX: True} if any(recipe.get("inputs") == "both" for recipe in recipes[:1]) else {}
     tried = _enqueue_new(study, space, recipes[:1], tried, seen_both_ways)
     # What did best elsewhere tells more of other networks than their defaults do.
-    _enqueue_new(study, space, [] if warm else recipes[1:], tried)
+    _enqueue_new(study, space, [*warm, *recipes[1 + len(warm) :]], tried)
 
 
 def _enqueue_baselines(study: Study, space: Space, named: Mapping[str, Parameters]) -> None:

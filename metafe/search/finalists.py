@@ -47,7 +47,7 @@ class Finalist:
     class_low : float
         What of it must be above zero, see `metafe.training.trust.Learned`: the same, but the lower bound of 95 % for a network,
         which was found among many by these classes; with the rows beside it half of the features cannot mislead. Of what was
-        named before, it is the mean of eight classes or more. Of fewer, what is all learned, discriminants too, has to pass 95 %.
+        named before, it is the mean of eight classes or more. Of fewer, what is learned throughout has to pass 95 %.
     """
 
     trial: int
@@ -336,4 +336,8 @@ def _why_failed(trials: Sequence[FrozenTrial]) -> str:
     n_times, error = causes[0]
     message = " ".join(error["message"].split()).rstrip(".")
     cause = f"{error['plugin']}: {error['type']}: {message}"
-    return f". {n_times} failed by {cause}" if len(causes) == 1 else f". Most often, {n_times} times, by {cause}"
+    return (
+        f". {n_times} failed by {cause}"
+        if len(causes) == 1
+        else f". The most frequent cause of {len(causes)}, {n_times} ×: {cause}"
+    )

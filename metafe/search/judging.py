@@ -195,7 +195,7 @@ class DownstreamJudge:
         Raises
         ------
         ScoringError
-            The final estimator or the scorer raised, or that gave no finite number.
+            The final estimator or the scorer raised, or the scorer gave no finite number.
         """
         train, test = self.folds.parts[fold]
         fitted = self._fit(transform(train), self.y[train])
@@ -217,8 +217,10 @@ class DownstreamJudge:
         try:
             return clone(self.final_estimator).fit(features, y)
         except Exception as error:  # an estimator may be anyone's
+            if not np.isfinite(features).all():
+                # That is not its fault.
+                raise
             raise ScoringError(
-                f"final_estimator must be able to fit features of shape {features.shape}; {type(self.final_estimator).__name__} "
-                f"raised {type(error).__name__}: {str(error).rstrip('.')}. Pass another, or put what it needs before it in a "
-                "pipeline."
+                f"final_estimator must be able to fit features; {type(self.final_estimator).__name__} raised "
+                f"{type(error).__name__}: {str(error).rstrip('.')}. Pass another, or put what it needs before it in a pipeline."
             ) from error

@@ -222,7 +222,7 @@ class Objective:
         TrialFailedError
             A plugin raised, memory ran out or something was not finite.
         ScoringError
-            The final estimator or the scorer cannot do with what comes first.
+            The final estimator or the scorer fails on what comes first.
         """
         began = time.perf_counter()
         trial.set_user_attr(attribute.WORKER, attribute.this_process())
@@ -241,7 +241,7 @@ class Objective:
         except Exception as error:
             trial.set_user_attr(attribute.ERROR, described_error(error, parameters))
             if isinstance(error, ScoringError) and trial.user_attrs.get(attribute.BASELINE) == STANDARDISED:
-                # What cannot do with the standardised rows could do with nothing.
+                # What fails on the standardised rows would fail on all.
                 raise
             raise TrialFailedError(f"Trial {trial.number} failed: {error}") from error
         finally:

@@ -265,24 +265,31 @@ def held_out_rows(view: View | None) -> Picture | None:
     if view is None:
         return None
 
+    panels = [(title, _within_sight(points)) for title, points in view.panels]
+    moved = any(not np.array_equal(seen, points) for (_, seen), (_, points) in zip(panels, view.panels, strict=True))
+    far_out = "points far out stand at the edge" if moved else ""
+
     def draw(figure: Figure) -> None:
-        axes = figure.subplots(1, len(view.panels), squeeze=False)[0]
-        for axis, (title, points) in zip(axes, view.panels, strict=True):
-            _draw_points(axis, _within_sight(points), view)
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axis, (title, points) in zip(axes, panels, strict=True):
+            _draw_points(axis, points, view)
             axis.set(title=title, xlabel="component 1", ylabel="component 2", xticks=[], yticks=[])
+        if moved:
+            figure.text(0.01, 0.01, far_out, fontsize=8)
         if view.classes is not None:
             axes[-1].legend(loc="center left", bbox_to_anchor=(1.0, 0.5), title="class")
 
-    names = " and ".join(title for title, _ in view.panels)
-    moved = any(not np.array_equal(points, _within_sight(points)) for _, points in view.panels)
-    far_out = " Points far out stand at the edge." if moved else ""
-    return Picture("held-out-rows", f"{view.said}: scatter plots of {names}.{far_out}", draw, 4.4)
+    names = " and ".join(title for title, _ in panels)
+    said = f"{view.said}: scatter plots of {names}{f'; {far_out}' if moved else ''}."
+    return Picture("held-out-rows", said, draw, 4.4)
 
 
 def _within_sight(points: np.ndarray) -> np.ndarray:
     """Return the points with those far out, beside which the others would be one blot, moved to the edge."""
     low, high = np.percentile(points, [2, 98], axis=0)
-    return np.clip(points, low - (high - low), high + (high - low))
+    # Where nearly all are the same, the others are what there is to see.
+    room = np.where(high > low, high - low, np.inf)
+    return np.clip(points, low - room, high + room)
 
 
 def _draw_points(axis: Any, points: np.ndarray, view: View) -> None:

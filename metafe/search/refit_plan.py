@@ -1,4 +1,4 @@
-"""The fit of the winner on all rows: how much time is left for it, and its settings."""
+"""The fit of the winner on all rows: how long it takes, and its settings."""
 
 from __future__ import annotations
 

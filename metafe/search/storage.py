@@ -186,13 +186,15 @@ def make_storage(storage: Any) -> BaseStorage:
 
 
 def file_of(storage: str | Path) -> Path | None:
-    """Return the file that a URL or path stands for; None for a server or memory."""
+    """Return the file that a URL or path stands for; None for a server or memory, or where SQLite's own URI tells."""
     if (journal := _journal_of(storage)) is not None:
         return journal
+    if not str(storage).startswith("sqlite"):
+        return None
     with reaching(storage):
         url = make_url(str(storage))
-    is_file = url.get_backend_name() == "sqlite" and url.database not in (None, "", ":memory:")
-    return Path(str(url.database)) if is_file else None
+    is_path = url.database not in (None, "", ":memory:") and "uri" not in url.query
+    return Path(str(url.database)) if is_path else None
 
 
 def _journal_of(storage: str | Path) -> Path | None:

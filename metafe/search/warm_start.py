@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,15 @@ def warm_settings(warm_start_from: Any, features: Mapping[str, float], space: Sp
         A storage cannot be reached.
     """
     others = sorted(_studies(warm_start_from), key=lambda study: distance(features, _features_of(study)))
+    tried = [_best_first(study) for study in others]
+    few_of_each = (islice(_best_in(space, trials), BEST_OF_EACH) for trials in tried)
+    more_of_each = (_best_in(space, _better_half(trials)) for trials in tried)
     found: dict[str, Parameters] = {}
-    for study in others:
-        found |= dict(islice(_best_in(space, _best_first(study)), BEST_OF_EACH))
-    for study in others:
-        found |= dict(_best_in(space, _better_half(study)))
-    return list(found.values())[:MOST_SETTINGS]
+    for choices, parameters in chain.from_iterable(chain(few_of_each, more_of_each)):
+        found.setdefault(choices, parameters)
+        if len(found) == MOST_SETTINGS:
+            break
+    return list(found.values())
 
 
 def _best_in(space: Space, trials: Sequence[FrozenTrial]) -> Iterator[tuple[str, Parameters]]:
@@ -75,9 +78,9 @@ def _best_first(study: Study) -> list[FrozenTrial]:
     return sorted(learned, key=lambda trial: (trial.state == TrialState.PRUNED, -score_of(study, trial)))
 
 
-def _better_half(study: Study) -> list[FrozenTrial]:
-    """Return the better half of those that are complete, by their score."""
-    complete = [trial for trial in _best_first(study) if trial.state == TrialState.COMPLETE]
+def _better_half(best_first: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Return the better half of those that are complete."""
+    complete = [trial for trial in best_first if trial.state == TrialState.COMPLETE]
     return complete[: len(complete) // 2]
 
 

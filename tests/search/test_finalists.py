@@ -170,7 +170,9 @@ def test_it_is_said_why_others_failed(objective, judged_as):
     other.state = optuna.trial.TrialState.FAIL
     other.user_attrs[attribute.ERROR] = kept | {"plugin": "backbone other"}
     verdict = judge_finalists([trial(0, 0.6, "PCA"), failed, failed, other], objective).verdict
-    assert verdict.endswith("finished (3 failed). Most often, 2 times, by backbone mine: ValueError: no width.")
+    assert verdict.endswith(
+        "finished (3 failed). The most frequent cause of 2, 2 ×: backbone mine: ValueError: no width."
+    )
 
 
 def test_without_baselines_the_best_wins(objective, judged_as):

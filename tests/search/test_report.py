@@ -237,7 +237,11 @@ def test_rows_far_out_do_not_crush_the_others():
     np.testing.assert_array_equal(near.collections[0].get_offsets(), points[1:])
     np.testing.assert_array_equal(far.collections[0].get_offsets()[1:], points[1:])
     assert np.diff(far.get_xlim()) < 20
+    assert [text.get_text() for text in figure.texts] == ["points far out stand at the edge"]
     assert "edge" not in held_out_rows(View((("near", points[1:]),), "rows")).alt
+    nearly_the_same = np.zeros((100, 2))
+    nearly_the_same[0] = 1.0
+    assert "edge" not in held_out_rows(View((("few", nearly_the_same),), "rows")).alt
 
 
 def test_points_of_the_front_are_numbered():
