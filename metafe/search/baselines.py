@@ -146,7 +146,8 @@ def enqueue_first(
     seen_both_ways = {OUT_OF_THE_BOX: True} if any(recipe.get("inputs") == "both" for recipe in recipes[:1]) else {}
     tried = _enqueue_new(study, space, recipes[:1], tried, seen_both_ways)
     # What did best elsewhere tells more of other networks than their defaults do.
-    _enqueue_new(study, space, [*warm, *recipes[1 + len(warm) :]], tried)
+    elsewhere = [parameters for parameters in warm if effective_parameters(parameters) not in tried]
+    _enqueue_new(study, space, [*elsewhere, *recipes[1 + len(elsewhere) :]], tried)
 
 
 def _enqueue_baselines(study: Study, space: Space, named: Mapping[str, Parameters]) -> None:

@@ -24,9 +24,12 @@ from metafe.contracts import (
     InvalidParameterError,
     MetafeError,
     SearchError,
+    TaskData,
 )
 from metafe.search import attributes as attribute
 from metafe.search import finalists
+from metafe.search.folds import Folds
+from metafe.search.judging import DownstreamJudge, ScoringError
 from metafe.search.report import write_report
 from metafe.training.probe import Comparison
 from metafe.training.trust import Learned
@@ -357,7 +360,7 @@ def _raise(estimator, X, y):
         (
             "accuracy",
             MultinomialNB(),
-            "final_estimator must be able to fit features .* MultinomialNB raised ValueError: Negative",
+            "final_estimator must be able to fit features; MultinomialNB raised ValueError: Negative",
         ),
     ],
 )
@@ -386,6 +389,15 @@ def test_a_final_estimator_that_raises_is_named_in_place_of_plugins(brief, blobs
     errors = [t.user_attrs["error"] for t in search.fit(*blobs).study_.trials if "error" in t.user_attrs]
     assert {error["plugin"] for error in errors} == {"final_estimator and scoring"}
     assert "PickyClassifier raised ValueError: six columns" in errors[0]["message"]
+
+
+def test_features_that_are_not_finite_are_no_fault_of_the_final_estimator():
+    data = TaskData(np.zeros((8, 2)), np.arange(8) % 2, None, np.arange(8))
+    folds = Folds([(np.arange(4), np.arange(4, 8))], "one")
+    judge = DownstreamJudge(data, data.y, folds, LogisticRegression(), scorer=None)
+    with pytest.raises(ValueError, match="NaN") as caught:
+        judge.judge(lambda rows: np.full((len(rows), 2), np.nan), 0)
+    assert not isinstance(caught.value, ScoringError)
 
 
 def test_folds_may_be_masks(brief, blobs):
