@@ -172,12 +172,13 @@ class _Stopwatch:
         self.seconds = 0.0
 
     def around_trainings(self) -> Any:
-        """Time `Objective.fit` and `Objective._judge` while a context lasts."""
-        from metafe.search.objective import Objective
+        """Time all fitting and judging of trials while a context lasts: for the search, for its finals, and beside the rows."""
+        from metafe.search import objective
 
         stack = ExitStack()
-        for name in ("fit", "_judge"):
-            stack.enter_context(patch.object(Objective, name, self._timed(getattr(Objective, name))))
+        timed = [(objective.Objective, name) for name in ("fit", "_judge", "_judge_afresh")]
+        for owner, name in [*timed, (objective, "judge_beside")]:
+            stack.enter_context(patch.object(owner, name, self._timed(getattr(owner, name))))
         return stack
 
     def _timed(self, function: Any) -> Any:
