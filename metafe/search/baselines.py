@@ -134,9 +134,8 @@ def enqueue_first(
         return
     by_hand = baselines(space, data, encoder)
     tried = [effective_parameters(parameters) for parameters in by_hand.values()]
-    listed = space.list_settings()
-    n_quick_and_slow = len(tried) + sum(effective_parameters(parameters) not in tried for parameters in listed)
-    later = SLOW if n_quick_and_slow <= n_trials else frozenset()
+    listed = _new(space.list_settings(), tried)
+    later = SLOW if len(tried) + len(listed) <= n_trials else frozenset()
     _enqueue_baselines(study, space, {name: given for name, given in by_hand.items() if name not in later})
     discriminants = [parameters for parameters in listed if parameters["backbone"] == DISCRIMINANTS]
     tried = _enqueue_new(study, space, discriminants, tried, {OUT_OF_THE_BOX: True})
@@ -146,8 +145,12 @@ def enqueue_first(
     seen_both_ways = {OUT_OF_THE_BOX: True} if any(recipe.get("inputs") == "both" for recipe in recipes[:1]) else {}
     tried = _enqueue_new(study, space, recipes[:1], tried, seen_both_ways)
     # What did best elsewhere tells more of other networks than their defaults do.
-    elsewhere = [parameters for parameters in warm if effective_parameters(parameters) not in tried]
+    elsewhere = _new(warm, tried)
     _enqueue_new(study, space, [*elsewhere, *recipes[1 + len(elsewhere) :]], tried)
+
+
+def _new(settings: Sequence[Parameters], tried: Sequence[Parameters]) -> list[Parameters]:
+    return [parameters for parameters in settings if effective_parameters(parameters) not in tried]
 
 
 def _enqueue_baselines(study: Study, space: Space, named: Mapping[str, Parameters]) -> None:
